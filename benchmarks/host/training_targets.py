@@ -30,7 +30,7 @@ from samkr_edge.pose.oks import is_ignored, is_labelled
 from training.data.augment import Placement, draw_placement, place_joints
 from training.data.encode import Points, encode, offset_weights, person_centers, person_size
 from training.data.settings import AugmentSettings, EncodeSettings
-from training.data.training_set import STRIDE
+from training.data.targets import STRIDE
 from training.loop.losses import OFFSET_BETA
 from training.loop.recipe import settings_of
 from training.loop.recipe_file import load_recipe

@@ -87,3 +87,30 @@ class EncodeSettings:
             object.__setattr__(self, "offset_extent", "image")
             if self.smallest_person is None:
                 object.__setattr__(self, "smallest_person", 32.0)
+
+
+@dataclass(frozen=True)
+class GroupingEncodeSettings:
+    """How targets of a network with tags are drawn.
+
+    Attributes:
+        sigma: of a keypoint's Gaussian, pixels of the map, at both resolutions.
+        max_people: people of an image whose tags are learned; of more, the largest.
+        parity: reproduce the official code: Gaussians around joints cut to whole map pixels, and what lies beyond the
+            image is not learned.
+    """
+
+    sigma: float = 2.0
+    max_people: int = 30
+    parity: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sigma < 0.6:
+            raise ValueError("sigma must be at least 0.6 map pixels")
+        if self.max_people < 1:
+            raise ValueError("max_people must be at least 1")
+
+    @property
+    def smallest_person(self) -> float:
+        """Nobody is too small: as in the official code, which gives no centres."""
+        return 0.0

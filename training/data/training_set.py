@@ -6,11 +6,10 @@ seen, whatever the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,11 +23,9 @@ from samkr_edge.fixes import quoted
 from samkr_edge.images import ReadImage, read_image
 from samkr_edge.pose.geometry import warp
 from samkr_edge.pose.oks import is_ignored
-from training.data.augment import Placement, draw_placement, jitter, place_joints
-from training.data.encode import Maps, Points, encode, person_centers, person_size
+from training.data.augment import draw_placement, jitter
 from training.data.settings import AugmentSettings, EncodeSettings
-
-STRIDE = 4
+from training.data.targets import People, TargetSettings, draw_targets
 
 
 @dataclass(frozen=True)
@@ -36,17 +33,19 @@ class _Sample:
     """What is known about an image before it is opened."""
 
     record: ImageRecord
-    joints: Points  # (P, K, 3) source pixels
-    has_center: npt.NDArray[np.bool_]  # (P,)
-    ignored: tuple[Any, ...]  # segmentations of crowds and of people without keypoints
+    people: People
 
 
 class TrainingSet(Dataset[dict[str, Tensor]]):
     """Samples of one split.
 
-    A sample is a dict of tensors: ``image`` uint8 (H, W, 3) RGB; ``heatmap`` and ``mask`` float32 (K+1, h, w);
-    ``valid`` float32 (1, h, w); ``offset`` and ``offset_weight`` float32 (2K, h, w); ``image_id`` int64. See
-    ``training.data.encode``.
+    A sample is a dict of tensors: ``image`` uint8 (H, W, 3) RGB and ``image_id`` int64, and the targets.
+
+    - of offsets (see ``training.data.encode``): ``heatmap`` and ``mask`` float32 (K+1, h, w); ``valid`` float32
+      (1, h, w); ``offset`` and ``offset_weight`` float32 (2K, h, w), all at stride 4;
+    - of tags (see ``training.data.encode_grouping``): ``heatmap_low`` float32 (K, h, w) and ``valid_low`` float32
+      (1, h, w) at stride 4; ``heatmap`` (K, 2h, 2w) and ``valid`` (1, 2h, 2w) at stride 2; ``joints`` int64
+      (max_people, K, 2).
 
     As DEKR does, images without any annotation are left out; ``skipped`` counts them. Crowds and people without
     keypoints are not learned from, and masked out of the heatmap loss (COCO).
@@ -54,7 +53,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
     Args:
         dataset: the split.
         input_size: (H, W) of the network input, multiples of 4.
-        encode_settings: how targets are drawn.
+        encode_settings: which targets, and how they are drawn.
         augment_settings: how images are varied.
         seed: of everything random.
         cache_mb: room for decoded images, in this process; JPEG decoding competes with training for the CPU.
@@ -67,14 +66,14 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         self,
         dataset: KeypointDataset,
         input_size: tuple[int, int],
-        encode_settings: EncodeSettings | None = None,
+        encode_settings: TargetSettings | None = None,
         augment_settings: AugmentSettings | None = None,
         *,
         seed: int = 0,
         cache_mb: int = 1024,
         read: ReadImage = read_image,
     ) -> None:
-        self.encode_settings = encode_settings or EncodeSettings()
+        self.encode_settings: TargetSettings = encode_settings or EncodeSettings()
         require_usable(dataset, "train", smallest_person=self.encode_settings.smallest_person)
         self.dataset = dataset
         self.input_size = input_size
@@ -107,25 +106,20 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         return self.sample(int(self._epoch), index)
 
     def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
-        """Sample ``index`` as ``epoch`` draws it: ``image`` uint8 (H, W, 3) and the targets of its maps (C, h, w)."""
-        sample, augment, settings = self._samples[index], self.augment_settings, self.encode_settings
+        """Sample ``index`` as ``epoch`` draws it: ``image`` uint8 (H, W, 3) and the targets."""
+        sample, augment = self._samples[index], self.augment_settings
         rng = np.random.default_rng((self.seed, epoch, 2, index))
         image = self._image(index)
         source_hw = (image.shape[0], image.shape[1])
         placement = draw_placement(source_hw, self.input_size, augment, rng)
         pixels = jitter(warp(image, placement.matrix, self.input_size), augment.jitter, rng)
-
         order = self.dataset.skeleton.flip_order
-        joints = place_joints(sample.joints, placement, order, STRIDE, parity=augment.parity)
-        centers = person_centers(joints, parity=settings.parity)
-        centers[~sample.has_center, 2] = 0
-        areas = person_size(sample.joints, settings.offset_extent) * placement.squared_scale
-        map_hw = (self.input_size[0] // STRIDE, self.input_size[1] // STRIDE)
-        valid = valid_area(source_hw, sample.ignored, placement, map_hw, padding=not settings.parity)
-        targets = encode(joints, areas, valid, map_hw, settings, centers=centers)
+        targets = draw_targets(
+            sample.people, source_hw, placement, self.input_size, order, self.encode_settings
+        )
         return {
             "image": torch.from_numpy(np.ascontiguousarray(pixels)),
-            **{name: torch.from_numpy(value) for name, value in targets._asdict().items()},
+            **{name: torch.from_numpy(value) for name, value in targets.items()},
             "image_id": torch.tensor(sample.record.id),
         }
 
@@ -146,7 +140,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         return image
 
 
-def _describe(record: ImageRecord, dataset: KeypointDataset, settings: EncodeSettings) -> _Sample:
+def _describe(record: ImageRecord, dataset: KeypointDataset, settings: TargetSettings) -> _Sample:
     annotations = dataset.annotations[record.id]
     people = [a for a in annotations if _is_trained_on(a, settings.parity)]
     joints = np.array([a["keypoints"] for a in people], np.float64).reshape(-1, len(dataset.skeleton), 3)
@@ -154,48 +148,10 @@ def _describe(record: ImageRecord, dataset: KeypointDataset, settings: EncodeSet
     has_center = np.array([a["area"] >= smallest for a in people], np.bool_)
     outlines = [a.get("segmentation") for a in annotations if is_ignored(a)]
     ignored = tuple(outlines) if dataset.kind == "coco" else ()
-    return _Sample(record, joints, has_center, ignored)
+    return _Sample(record, People(joints, has_center, ignored))
 
 
 def _is_trained_on(annotation: Mapping[str, Any], parity: bool) -> bool:
     if parity:  # DEKR's people, some of whom have no joint, and a centre at the origin
         return not annotation["iscrowd"] or annotation["num_keypoints"] > 0
     return not is_ignored(annotation)
-
-
-def valid_area(
-    source_hw: tuple[int, int],
-    ignored: Sequence[Any],
-    placement: Placement,
-    map_hw: tuple[int, int],
-    *,
-    padding: bool = True,
-) -> Maps:
-    """(h, w) float32 1 where the heatmap loss counts: outside every ignored segmentation.
-
-    ``padding`` says whether that holds for what lies beyond the image. DEKR leaves it out; a network that never learned
-    what padding is finds people in it, and a camera's frame in a square input is 44 % padding.
-    """
-    known = np.ones(source_hw, np.float32)
-    for segmentation in ignored:
-        _erase(known, segmentation)
-    warped = cv2.warpAffine(
-        known, placement.matrix / STRIDE, (map_hw[1], map_hw[0]), borderValue=float(padding)
-    )
-    return (warped > 0.5).astype(np.float32)
-
-
-def _erase(known: Maps, segmentation: Any) -> None:
-    """Set the region of a segmentation as ``checked_segmentation`` gives it to 0."""
-    from pycocotools import mask
-
-    size = known.shape
-    if isinstance(segmentation, list):
-        runs = mask.merge(mask.frPyObjects(segmentation, *size))
-    elif segmentation is not None and segmentation["size"] == list(size):
-        runs = segmentation
-        if isinstance(runs["counts"], list):
-            runs = mask.frPyObjects(runs, *size)
-    else:
-        return
-    known[mask.decode(runs).astype(bool)] = 0

@@ -143,7 +143,7 @@ _COMPRESSED = "5T3Wk1"  # the same
     ],
 )
 def test_segmentations_that_can_be_drawn(tmp_path: Path, segmentation: Any, covered: int) -> None:
-    from training.data.training_set import _erase
+    from training.data.valid_area import _erase
 
     dataset = _read(tmp_path, _person(iscrowd=1, segmentation=segmentation))
     assert dataset.told == {}

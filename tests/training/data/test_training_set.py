@@ -19,8 +19,10 @@ from samkr_edge.pose.skeleton import COCO17
 from training.data.augment import draw_placement, jitter, place_joints
 from training.data.rendered.dataset import SynthSettings, write_dataset
 from training.data.rendered.scene import SceneSettings
-from training.data.settings import AugmentSettings, Crop, EncodeSettings, Extent
-from training.data.training_set import STRIDE, TrainingSet, valid_area
+from training.data.settings import AugmentSettings, Crop, EncodeSettings, Extent, GroupingEncodeSettings
+from training.data.targets import STRIDE
+from training.data.training_set import TrainingSet
+from training.data.valid_area import known_area, valid_area
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,24 @@ def test_samples_have_the_shapes_and_types_of_the_contract(people: Path) -> None
         "offset_weight": ((34, 16, 16), torch.float32),
         "image_id": ((), torch.int64),
     }
+
+
+def test_samples_for_tags_have_theirs(people: Path) -> None:
+    settings = GroupingEncodeSettings(sigma=1.0, max_people=7)
+    samples = TrainingSet(open_dataset(people, "train"), (64, 96), settings, AugmentSettings.off())
+    assert {name: (tuple(value.shape), value.dtype) for name, value in samples[0].items()} == {
+        "image": ((64, 96, 3), torch.uint8),
+        "heatmap_low": ((17, 16, 24), torch.float32),
+        "valid_low": ((1, 16, 24), torch.float32),
+        "heatmap": ((17, 32, 48), torch.float32),
+        "valid": ((1, 32, 48), torch.float32),
+        "joints": ((7, 17, 2), torch.int64),
+        "image_id": ((), torch.int64),
+    }
+    for sample in samples:
+        places = sample["joints"][sample["joints"][..., 1] > 0][:, 0]
+        # The pixel that shows a joint is at most half a pixel from it, in x and in y.
+        assert (sample["heatmap_low"].flatten()[places] >= np.exp(-0.25) - 1e-6).all()
 
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone(people: Path) -> None:
@@ -183,8 +203,9 @@ def test_crowds_and_people_without_keypoints_are_not_supervised_and_padding_is_b
     polygon = [[64.0, 0, 128, 0, 128, 64, 64, 64]]
     run_lengths = {"size": [64, 128], "counts": [0, 64 * 16, 64 * 112]}  # the first 16 columns
     regions = [polygon, run_lengths, None]
-    valid = valid_area((64, 128), regions, placement, (32, 32))
-    as_dekr = valid_area((64, 128), regions, placement, (32, 32), padding=False)
+    known, matrix = known_area((64, 128), regions), placement.matrix / STRIDE
+    valid = valid_area(known, matrix, (32, 32))
+    as_dekr = valid_area(known, matrix, (32, 32), padding=False)
     np.testing.assert_array_equal(valid[10:22], as_dekr[10:22])
     for padding in (slice(None, 7), slice(25, None)):
         assert valid[padding].all()
