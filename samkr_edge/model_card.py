@@ -7,6 +7,7 @@ into the passport of a built model. No separate file can get lost.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import inf, isfinite
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from samkr_edge.errors import reason_of
 from samkr_edge.files.artefact import json_of
 from samkr_edge.pose.decode_settings import DECODE_LIMITS, DecodeSettings
+from samkr_edge.pose.grouping_settings import GROUPING_LIMITS, GroupingSettings
 from samkr_edge.pose.skeleton import Skeleton
 
 # In the metadata of an ONNX file: the card;
@@ -26,6 +28,7 @@ SCHEMA_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")
 STAGES = ("fp32", "ptq", "qat")
 PLACES = ("host", "graph")
+DECODINGS = ("offsets", "grouping")
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class ModelCard:
         model: zoo name, ``samkr_w32``.
         skeleton: the keypoints, in channel order.
         input_size: (height, width) of the network input in pixels.
-        stride: input pixels per map pixel; map pixel i is centred on input pixel ``stride * i``.
+        stride: input pixels per pixel of the heatmap. With offsets, pixel i is centred on input pixel ``stride * i``;
+            with grouping it covers input pixels ``stride * i`` to ``stride * (i + 1)``.
         precision: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
         stage: ``fp32``, ``ptq`` or ``qat``: how the weights came to be.
-        decode: settings of the decoder.
+        decode: settings of decoding by offsets.
+        grouping: settings of decoding by grouping; None: the network is decoded by offsets.
         decode_in: ``host``: the network outputs maps; ``graph``: it outputs candidates (see ``outputs``).
         provenance: hashes and figures: weights, policy, calibration images, measured AP. Free-form JSON.
     """
@@ -51,8 +56,24 @@ class ModelCard:
     precision: str = "fp32"
     stage: str = "fp32"
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    grouping: GroupingSettings | None = None
     decode_in: str = "host"
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def decoding(self) -> str:
+        """How joints become people: ``offsets`` from each person's centre, or ``grouping`` of peaks by their tags."""
+        return "offsets" if self.grouping is None else "grouping"
+
+    @property
+    def maps(self) -> tuple[str, str]:
+        """Names of the network's maps: the heatmap, and what says whose joint is where."""
+        return ("heatmap", "offset") if self.grouping is None else ("heatmap", "tag")
+
+    @property
+    def map_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Channels, height and width of each of the ``maps``; a tag map is half as fine as its heatmap."""
+        return map_shapes(self.decoding, len(self.skeleton), self.stride, self.input_size)
 
     @property
     def quantized(self) -> bool:
@@ -73,11 +94,12 @@ class ModelCard:
     def outputs(self) -> tuple[str, ...]:
         """Names of the network's outputs, in order.
 
-        ``heatmap`` (N, K+1, h, w) and ``offset`` (N, 2K, h, w), or with decoding in the graph ``poses`` (N, P, K, 3)
-        and ``scores`` (N, P), and ``proposals`` (N, P, K, 2) where joints are refined: samkr_edge/pose/proposals.py.
+        The ``maps``: ``heatmap`` (N, K+1, h, w) and ``offset`` (N, 2K, h, w); with grouping ``heatmap`` (N, K, h, w)
+        and ``tag`` (N, K, h/2, w/2). Or with decoding in the graph ``poses`` (N, P, K, 3) and ``scores`` (N, P), and
+        ``proposals`` (N, P, K, 2) where joints are refined: samkr_edge/pose/proposals.py.
         """
         if self.decode_in == "host":
-            return ("heatmap", "offset")
+            return self.maps
         return ("poses", "scores", "proposals") if self.decode.refine_radius else ("poses", "scores")
 
     @property
@@ -125,7 +147,8 @@ class ModelCard:
             "stride": self.stride,
             "precision": self.precision,
             "stage": self.stage,
-            "decode": asdict(self.decode),
+            "decoding": self.decoding,
+            "decode": asdict(self.grouping or self.decode),
             "decode_in": self.decode_in,
             "provenance": self.provenance,
         }
@@ -143,6 +166,11 @@ class ModelCard:
         try:
             height, width = (_positive("input_size", size) for size in data["input_size"])
             stride = _positive("stride", data["stride"])
+            settings = _of(dict, data, "decode")
+            decode_in = _one_of(PLACES, {"decode_in": "host", **data}, "decode_in")
+            grouped = _one_of(DECODINGS, {"decoding": "offsets", **data}, "decoding") == "grouping"
+            if grouped and decode_in != "host":
+                raise ValueError("model card: people are grouped on the host, and decode_in is 'graph'")
             return cls(
                 model=_of(str, data, "model"),
                 skeleton=Skeleton.from_dict(data["skeleton"]),
@@ -150,8 +178,11 @@ class ModelCard:
                 stride=stride,
                 precision=_one_of(PRECISIONS, data, "precision"),
                 stage=_one_of(STAGES, data, "stage"),
-                decode=_decode_settings(_of(dict, data, "decode"), max(height, width), stride),
-                decode_in=_one_of(PLACES, {"decode_in": "host", **data}, "decode_in"),
+                decode=DecodeSettings()
+                if grouped
+                else _decode_settings(settings, max(height, width), stride),
+                grouping=_grouping_settings(settings) if grouped else None,
+                decode_in=decode_in,
                 provenance=_of(dict, data, "provenance"),
             )
         except KeyError as error:
@@ -166,6 +197,23 @@ class ModelCard:
     def from_json(cls, text: str) -> ModelCard:
         """The same of a text; raises ValueError."""
         return cls.from_dict(json_of(text))
+
+
+def map_shapes(
+    decoding: str, keypoints: int, stride: int, input_size: tuple[int, int]
+) -> dict[str, tuple[int, int, int]]:
+    """Channels, height and width of a network's maps by name.
+
+    Args:
+        decoding: ``offsets`` or ``grouping``.
+        keypoints: K.
+        stride: input pixels per pixel of the heatmap.
+        input_size: (height, width) of the input.
+    """
+    h, w = (size // stride for size in input_size)
+    if decoding == "offsets":
+        return {"heatmap": (keypoints + 1, h, w), "offset": (2 * keypoints, h, w)}
+    return {"heatmap": (keypoints, h, w), "tag": (keypoints, h // 2, w // 2)}
 
 
 def _of(kind: type[Any], data: dict[str, Any], name: str) -> Any:
@@ -188,16 +236,35 @@ def _positive(name: str, value: Any) -> int:
 
 
 def _decode_settings(data: dict[str, Any], side: int, stride: int) -> DecodeSettings:
-    """The settings, each checked: a whole number where the default is one, and within its limits."""
     # A wrong stride does not limit the radius; comparing the card with its network reports it.
     limits = {**DECODE_LIMITS, "refine_radius": (0, side if side % stride else side // stride)}
-    known = asdict(DecodeSettings())
+    _check_settings(data, asdict(DecodeSettings()), limits, {"refine_radius": f" at stride {stride}"})
+    return DecodeSettings(**data)
+
+
+def _grouping_settings(data: dict[str, Any]) -> GroupingSettings:
+    _check_settings(data, asdict(GroupingSettings()), GROUPING_LIMITS, {})
+    try:
+        return GroupingSettings(**data)
+    except ValueError as error:
+        raise ValueError(f"model card: {reason_of(error)}") from error
+
+
+def _check_settings(
+    data: dict[str, Any],
+    known: dict[str, Any],
+    limits: Mapping[str, tuple[float, float]],
+    conditions: dict[str, str],
+) -> None:
+    """Each must be a whole number, or true or false, where the default is one, and within its limits."""
     for name, value in data.items():
-        kinds = (int,) if type(known.get(name)) is int else (int, float)
+        default = type(known.get(name))
+        if default is bool and type(value) is bool:
+            continue
+        kinds = (int,) if default is int else (int, float)
         least, most = limits.get(name, (-inf, inf))
         if type(value) not in kinds or not isfinite(value) or not least <= value <= most:
-            by = f" at stride {stride}" if name == "refine_radius" else ""
+            expected = "true or false" if default is bool else f"a number from {least} to {most}"
             raise ValueError(
-                f"model card: decode.{name} is {str(value)[:40]!r}, expected a number from {least} to {most}{by}"
+                f"model card: decode.{name} is {str(value)[:40]!r}, expected {expected}{conditions.get(name, '')}"
             )
-    return DecodeSettings(**data)

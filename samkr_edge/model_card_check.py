@@ -41,6 +41,26 @@ def check_first_outputs(name: str, card: ModelCard, outputs: Mapping[str, Shape]
     _refuse(name, _differences("output", shapes, {n: outputs[n] for n in shapes}), fix)
 
 
+def require_offsets(card: ModelCard, what: str, fix: str) -> None:
+    """Refuse a network that is decoded by grouping.
+
+    Args:
+        card: of the network.
+        what: what cannot be done, to follow "so", as in "its graph cannot decode".
+        fix: what to run instead.
+
+    Raises:
+        SamkrError: SE-U48 it has no offsets.
+    """
+    if card.grouping is not None:
+        raise SamkrError(
+            "SE-U48",
+            f"{card.model} has tags in place of offsets, so {what}",
+            {"decoding": card.decoding, "needed": "offsets, as of SAMKR and DEKR"},
+            fix=fix,
+        )
+
+
 def _refuse(name: str, found: dict[str, str], fix: str) -> None:
     if found:
         raise SamkrError(
@@ -62,10 +82,8 @@ def _odd_stride(card: ModelCard) -> dict[str, str]:
 def _outputs(card: ModelCard) -> dict[str, Shape]:
     """Every output that a network may have -> the shape that the decoder expects."""
     keypoints = len(card.skeleton)
-    maps = tuple(size // card.stride for size in card.input_size)
     return {
-        "heatmap": (None, keypoints + 1, *maps),
-        "offset": (None, 2 * keypoints, *maps),
+        **{name: (None, *shape) for name, shape in card.map_shapes.items()},
         "poses": (None, None, keypoints, 3),
         "scores": (None, None),
         "proposals": (None, None, keypoints, 2),

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from samkr_edge.decoding import people_of
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.file_kind import kind_by_ending
 from samkr_edge.files.named import missing_file
@@ -21,7 +22,6 @@ from samkr_edge.machine.cpu import require_cores
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import PACKAGES, does_not_import, foreign_behind, not_installed, resolve
-from samkr_edge.pose.decode import decode
 from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.pose.poses import Poses
@@ -176,17 +176,20 @@ class PoseModel:
     def poses(self, outputs: Sequence[np.ndarray], fit: Fit) -> Poses:
         """The network's outputs for one image, in the order of ``card.outputs`` -> all candidates in image pixels.
 
-        Heatmap (K+1, h, w) and offset (2K, h, w), or candidates (P, K, 3) and scores (P,): without the batch.
+        Two maps (C, h, w) as ``card.maps`` says, or candidates (P, K, 3) and scores (P,): without the batch.
         """
         if self.card.decode_in == "host":
-            heatmap, offset = outputs
-            return self.decode(heatmap, offset, fit)
+            heatmap, association = outputs
+            return self.decode(heatmap, association, fit)
         candidates, scores, *proposals = outputs
         return self._in_image(select(candidates, scores, self.card.decode, *proposals), fit)
 
-    def decode(self, heatmap: np.ndarray, offset: np.ndarray, fit: Fit) -> Poses:
-        """Maps of one image, heatmap (K+1, h, w) and offset (2K, h, w) -> poses in image pixels."""
-        return self._in_image(decode(heatmap, offset, self.card.decode, self.card.stride), fit)
+    def decode(self, heatmap: np.ndarray, association: np.ndarray, fit: Fit) -> Poses:
+        """Maps of one image -> poses in image pixels.
+
+        Heatmap (K+1, h, w) and offset (2K, h, w); with grouping, heatmap (K, h, w) and tag (K, h/2, w/2).
+        """
+        return self._in_image(people_of(heatmap, association, self.card), fit)
 
     def _in_image(self, poses: Poses, fit: Fit) -> Poses:
         joints = apply(invert(fit.matrix), poses.keypoints)

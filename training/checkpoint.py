@@ -19,9 +19,11 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
 from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
-from samkr_edge.model_card import ModelCard
+from samkr_edge.model_card import ModelCard, map_shapes
 from samkr_edge.model_card_check import check_card
 from samkr_edge.packages import resolve
+from samkr_edge.pose.decode_settings import DecodeSettings
+from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from samkr_edge.ready_name import model_file, ready_instead
 from training.models.config import ModelConfig
@@ -33,8 +35,8 @@ _AS_WRITTEN = "use the checkpoint as train or import wrote it"
 FORMAT = "samkr-edge/1"
 # Bytes that a full disk may have left: torch writes tensor by tensor, and does not say why one was refused.
 _FULL = 1 << 24
-# For all networks: input pixels per map pixel, and the stride of the lowest resolution.
-_STRIDE, _SIZE_STEP = 4, 32
+# For all networks: the stride of the lowest resolution.
+_SIZE_STEP = 32
 
 # Kind of checkpoint -> "module:function" (Checkpoint) -> network. Strings, since no import runs upward.
 RESTORERS = {
@@ -147,12 +149,12 @@ def _way_out(path: Path) -> str:
 
 
 def _check_card(path: str | Path, checkpoint: Checkpoint) -> None:
-    card, keypoints = checkpoint.card, int(checkpoint.config.keypoints)
+    card, config = checkpoint.card, checkpoint.config
     height, width = card.input_size
     if height % _SIZE_STEP or width % _SIZE_STEP:
         raise ValueError(f"its input is {height}x{width}, and no multiple of {_SIZE_STEP}")
-    maps = (height // _STRIDE, width // _STRIDE)
-    outputs = {"heatmap": (None, keypoints + 1, *maps), "offset": (None, 2 * keypoints, *maps)}
+    shapes = map_shapes(config.decoding, int(config.keypoints), config.stride, (height, width))
+    outputs = {name: (None, *shape) for name, shape in shapes.items()}
     check_card(str(path), card, {"image": (None, height, width, 3)}, outputs, fix=_AS_WRITTEN)
 
 
@@ -224,8 +226,31 @@ def untrained_checkpoint(name: str, keypoints: int = 17, seed: int = 0) -> Check
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_model(config)
-    card = ModelCard(name, skeleton, config.input_size).with_provenance(untrained=True, seed=seed)
+    card = new_card(config, skeleton, config.input_size).with_provenance(untrained=True, seed=seed)
     return Checkpoint(card, config, network.state_dict())
+
+
+def new_card(
+    config: ModelConfig,
+    skeleton: Skeleton,
+    input_size: tuple[int, int],
+    *,
+    decode: DecodeSettings | None = None,
+    grouping: GroupingSettings | None = None,
+) -> ModelCard:
+    """The card of a float network of this structure, with the settings of its own decoding, or their defaults."""
+    if config.decoding == "grouping":
+        return ModelCard(
+            config.name,
+            skeleton,
+            input_size,
+            stride=config.stride,
+            grouping=grouping or GroupingSettings(),
+        )
+    nms_joints = round(config.keypoints * 8 / 17)  # DEKR's 8 of COCO's keypoints and 7 of CrowdPose's
+    return ModelCard(
+        config.name, skeleton, input_size, decode=decode or DecodeSettings(nms_joints=nms_joints)
+    )
 
 
 def skeleton_for(keypoints: int) -> Skeleton:

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from samkr_edge.builder.check.agreement import Agreement, Reference, judge, relative_error
-from samkr_edge.builder.check.maps import MAPS, Maps
+from samkr_edge.builder.check.maps import Maps
 from samkr_edge.builder.check.people import clear_people, refuse_blind
 from samkr_edge.builder.check.probe import PROBE_KEY, Probe, probe_batch
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
 from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.model_card_check import require_offsets
 from training import fp8_nodes
 from training.checkpoint import refuse_broken_weights
 from training.data.rendered.probe import rendered_probe
@@ -76,9 +77,13 @@ def export_onnx(
     Raises:
         SamkrError: SE-U03 size or SE-U02 opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83
             fewer than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-A28 the maps are the same
-            for every picture.
+            for every picture, SE-U48 decoding in the graph of a network without offsets.
     """
     _refuse_few_bits(card)
+    if decode == "graph":
+        require_offsets(
+            card, "its graph cannot decode, and nothing was exported", "export with --decode host"
+        )
     size = size or card.input_size
     check_request(size, opset, batch, card.precision)
     refuse_broken_weights(network)
@@ -89,11 +94,11 @@ def export_onnx(
     if half:
         card = replace(card, precision=card.precision if quantized else "fp16").with_provenance(floats="fp16")
     deployed: nn.Module = maps
-    names: tuple[str, ...] = MAPS
+    names: tuple[str, ...] = card.maps
     if decode == "graph":
         map_size = (size[0] // card.stride, size[1] // card.stride)
         deployed = DeployPoses(maps, DecodeGraph(card.decode, len(card.skeleton), card.stride, map_size))
-        names = (*MAPS, *card.outputs)
+        names = (*card.maps, *card.outputs)
     probe = probe or rendered_probe()
     images = probe_batch(probe, size)
     with replacing(path) as temporary, torch.no_grad():
@@ -236,12 +241,12 @@ def _compare(
 
     quantized = card.quantized
     expected = torch_maps(network, images)
-    refuse_blind(expected, probe)
+    refuse_blind(expected, card, probe)
     unquantized = None
     if quantized:
         with _quantizers_off(network):
             unquantized = torch_maps(network, images)
-    found = Maps(*OnnxRunner(path, optimise=not quantized, outputs=MAPS).run(images))
+    found = Maps(*OnnxRunner(path, optimise=not quantized, outputs=card.maps).run(images))
     reference = Reference(expected, unquantized, clear_people(expected, card), (), probe)
     agreement = judge(reference, found, card, card.precision)
     if not (quantized and half):
@@ -258,15 +263,15 @@ def _compare(
 
 
 def _exact(agreement: Agreement, expected: Maps, unquantized: Maps | None) -> tuple[float, float]:
-    """The bounds of heatmap and offset if only rounding is allowed."""
-    heatmap, offset = agreement.allowed
+    """The bounds of both maps if only rounding is allowed."""
+    heatmap, association = agreement.allowed
     if agreement.precision == "fp32":
-        return min(heatmap, FLOAT_TOLERANCE), min(offset, FLOAT_TOLERANCE)
+        return min(heatmap, FLOAT_TOLERANCE), min(association, FLOAT_TOLERANCE)
     if unquantized is None:
-        return heatmap, offset
+        return heatmap, association
     noises = (relative_error(a, b) for a, b in zip(expected, unquantized, strict=True))
-    of_heatmap, of_offset = (FLOAT_TOLERANCE + QUANTIZATION_NOISES * noise for noise in noises)
-    return min(heatmap, of_heatmap, LARGEST_TOLERANCE), min(offset, of_offset, LARGEST_TOLERANCE)
+    of_heatmap, of_other = (FLOAT_TOLERANCE + QUANTIZATION_NOISES * noise for noise in noises)
+    return min(heatmap, of_heatmap, LARGEST_TOLERANCE), min(association, of_other, LARGEST_TOLERANCE)
 
 
 def torch_maps(network: nn.Module, images: np.ndarray) -> Maps:
@@ -275,8 +280,7 @@ def torch_maps(network: nn.Module, images: np.ndarray) -> Maps:
     Image by image, since the samples of an adaptive convolution take much memory.
     """
     found = [network(torch.from_numpy(image[None])) for image in images]
-    heatmap, offset = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-    return Maps(heatmap, offset)
+    return Maps(*(torch.cat(parts).numpy() for parts in zip(*found, strict=True)))
 
 
 @contextlib.contextmanager
@@ -298,7 +302,7 @@ def _compare_decoding(images: np.ndarray, path: Path, card: ModelCard) -> None:
     from samkr_edge.pose.proposals import select
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
-    found = OnnxRunner(path, outputs=(*MAPS, *card.outputs)).run(images)
+    found = OnnxRunner(path, outputs=(*card.maps, *card.outputs)).run(images)
     for heatmap, offset, *candidates in zip(*found, strict=True):
         on_host = decode(heatmap, offset, card.decode, card.stride)
         poses, scores, *proposals = candidates

@@ -12,12 +12,16 @@ import torch
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork
 from samkr_edge.files.artefact import sha256_of
-from samkr_edge.model_card import ModelCard
-from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton, different_keypoints
-from training.checkpoint import Checkpoint, refuse_broken_weights, skeleton_for
+from training.checkpoint import Checkpoint, new_card, refuse_broken_weights, skeleton_for
 from training.models.zoo import build_model, model_config
-from training.weight_import.loading import ImportReport, load_into, recognise, rescoring_weights
+from training.weight_import.loading import (
+    ImportReport,
+    load_into,
+    recognise,
+    refuse_other_decoding,
+    rescoring_weights,
+)
 from training.weight_import.reading import Weights, read_weights
 from training.weight_import.rescoring_columns import in_our_order
 
@@ -63,6 +67,7 @@ def import_network(
     read = read_weights(weights)
     foreign = recognise(read.tensors, weights)
     config = model_config(model, foreign.keypoints or keypoints)
+    refuse_other_decoding(foreign, config)
     skeleton = skeleton or skeleton_for(config.keypoints)
     if len(skeleton) != config.keypoints:
         raise different_keypoints(
@@ -77,8 +82,7 @@ def import_network(
         network = build_model(config)
     report = load_into(network, foreign)
     refuse_broken_weights(network)
-    decode = DecodeSettings(nms_joints=round(config.keypoints * 8 / 17))
-    card = ModelCard(model, skeleton, config.input_size, decode=decode).with_provenance(
+    card = new_card(config, skeleton, config.input_size).with_provenance(
         imported={
             "file": weights.name,
             "sha256": sha256_of(weights),

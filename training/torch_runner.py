@@ -43,10 +43,10 @@ class TorchRunner(Runner):
 
     @torch.inference_mode()
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """uint8 (N, H, W, 3) -> float32 heatmap (N, K+1, h, w) and offset (N, 2K, h, w)."""
+        """uint8 (N, H, W, 3) -> float32 maps (N, C, h, w), as ``card.maps`` names them."""
         with self._lock:
-            heatmap, offset = self._opened()(torch.from_numpy(batch).to(self._device))
-            return heatmap.cpu().numpy(), offset.cpu().numpy()
+            heatmap, association = self._opened()(torch.from_numpy(batch).to(self._device))
+            return heatmap.cpu().numpy(), association.cpu().numpy()
 
     def close(self) -> None:
         """See ``samkr_edge.runtime.runner.Runner``."""

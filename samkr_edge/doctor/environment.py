@@ -20,6 +20,7 @@ PACKAGES: dict[str, str | None] = {
     "opencv": "cv2",
     "onnxruntime": "onnxruntime",
     "pycocotools": "pycocotools.mask",
+    "scipy": "scipy.optimize",
     "pydantic": "pydantic",
     "pyyaml": "yaml",
     "typer": "typer",

@@ -25,7 +25,7 @@ from samkr_edge.doctor.typer_check import is_too_old
 from samkr_edge.machine.driver import why_no_gpu
 
 FILES = ("pydantic", "pyyaml", "typer", "rich")
-MODELS = ("numpy", "opencv", "onnxruntime", "pycocotools")
+MODELS = ("numpy", "opencv", "onnxruntime", "pycocotools", "scipy")
 
 
 def try_packages() -> dict[str, ImportTrial]:

@@ -1,4 +1,4 @@
-"""DEKR's test protocol, by which papers measure AP: resize, flip, several scales, matching, rescoring.
+"""The test protocol by which papers measure AP, DEKR's or HigherHRNet's: resize, flip, several scales, rescoring.
 
 The deployment path (``model(image, None)``) is one pass over an image fitted into a fixed input. Each part here is
 optional, gains some AP and costs time; none is meant for a device.
@@ -52,17 +52,34 @@ def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses
     else:
         base_hw = card.input_size
         matrix = fit_matrix(source_hw, base_hw)
-    maps = []
-    for scale in protocol.scales:
-        size = _input_size(base_hw, scale)
-        # Base pixel x is pixel scale * x here, as in DEKR.
-        scaled = matrix * scale
-        batch = (
-            cv2.warpAffine(image, scaled, size[::-1], flags=cv2.INTER_LINEAR)
-            if protocol.paper_resize
-            else warp(image, scaled, size)
-        )[None]
-        heatmap, offset = (output[0] for output in model.runner.run(np.ascontiguousarray(batch)))
+    # Base pixel x is pixel scale * x of a scaled input, as in DEKR.
+    batches = {scale: _input(image, matrix, base_hw, scale, protocol) for scale in protocol.scales}
+    test = _by_offsets if card.grouping is None else _by_grouping
+    poses = test(model, batches, base_hw, protocol)
+    poses = replace(poses, keypoints=apply(invert(matrix), poses.keypoints), skeleton=card.skeleton)
+    # DEKR's resize leaves almost no padding, and its protocol drops nobody.
+    return poses if protocol.paper_resize else poses.centred_in(source_hw)
+
+
+def _input(
+    image: np.ndarray, matrix: np.ndarray, base_hw: tuple[int, int], scale: float, protocol: Protocol
+) -> np.ndarray:
+    """The network input (1, H, W, 3) that shows an image (h, w, 3) at a scale."""
+    size, scaled = _input_size(base_hw, scale), matrix * scale
+    if protocol.paper_resize:
+        shown = cv2.warpAffine(image, scaled, size[::-1], flags=cv2.INTER_LINEAR)
+    else:
+        shown = warp(image, scaled, size)
+    return np.ascontiguousarray(shown[None])
+
+
+def _by_offsets(
+    model: PoseModel, batches: dict[float, np.ndarray], base_hw: tuple[int, int], protocol: Protocol
+) -> Poses:
+    """People in base-input pixels, from inputs (1, H, W, 3) by scale."""
+    card, maps = model.card, []
+    for scale, batch in batches.items():
+        heatmap, offset = (output[0] for output in model.runner.run(batch))
         if protocol.flip:
             mirrored = model.runner.run(mirror(batch, card.stride))
             heatmap, offset = mirror_mean(
@@ -74,14 +91,30 @@ def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses
         settings = replace(settings, nms_distance=max(settings.nms_distance, MULTI_SCALE_NMS_DISTANCE))
         decrease = 0.8 if card.skeleton.keypoints == CROWDPOSE14.keypoints else 0.9
     poses = decode_scales(maps, settings, card.stride, decrease=decrease)
-    joints = poses.keypoints
-    if protocol.match:
-        from samkr_edge.evaluation.match import match_to_heatmaps
+    if not protocol.match:
+        return poses
+    from samkr_edge.evaluation.match import match_to_heatmaps
 
-        joints = match_to_heatmaps(maps, joints, poses.joint_scores, base_hw, card.stride)
-    poses = replace(poses, keypoints=apply(invert(matrix), joints), skeleton=card.skeleton)
-    # DEKR's resize leaves almost no padding, and its protocol drops nobody.
-    return poses if protocol.paper_resize else poses.centred_in(source_hw)
+    joints = match_to_heatmaps(maps, poses.keypoints, poses.joint_scores, base_hw, card.stride)
+    return replace(poses, keypoints=joints)
+
+
+def _by_grouping(
+    model: PoseModel, batches: dict[float, np.ndarray], base_hw: tuple[int, int], protocol: Protocol
+) -> Poses:
+    """The same with tags. HigherHRNet mirrors without a shift: a map's pixel covers the pixels that it is made of."""
+    from samkr_edge.evaluation.grouping_protocol import TaggedMaps, group_scales, mirrored_back
+
+    card, maps = model.card, []
+    assert card.grouping is not None
+    for scale, batch in batches.items():
+        passes = [[output[0] for output in model.runner.run(batch)]]
+        if protocol.flip:
+            mirrored = model.runner.run(np.ascontiguousarray(batch[:, :, ::-1]))
+            passes.append(mirrored_back(mirrored[0][0], mirrored[1][0], card.skeleton.flip_order))
+        shown = (base_hw[0] * scale / card.stride, base_hw[1] * scale / card.stride)
+        maps.append(TaggedMaps([p[0] for p in passes], [p[1] for p in passes], scale, shown))
+    return group_scales(maps, card.grouping, base_hw)
 
 
 def paper_size(source_hw: tuple[int, int], short: int) -> tuple[int, int]:

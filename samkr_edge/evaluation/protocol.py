@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.model_card_check import require_offsets
 
 if TYPE_CHECKING:
     from samkr_edge.dataset.trained_on import TrainedOn
@@ -135,7 +136,8 @@ def require_able(model: PoseModel, protocol: Protocol) -> None:
     """Refuse a model that cannot follow the protocol, before anything is measured.
 
     Raises:
-        SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither.
+        SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither; SE-U48 it matches
+            joints to peaks, and the model is decoded by grouping.
     """
     card = model.card
     if protocol.deployment:
@@ -146,6 +148,8 @@ def require_able(model: PoseModel, protocol: Protocol) -> None:
             f"{model.path.name} decodes in its graph and gives no maps, so nothing can be averaged or matched",
             fix="samkr-edge export CHECKPOINT -o model.onnx --decode host",
         )
+    if protocol.match:
+        require_offsets(card, "joints cannot be matched: they are peaks already", fix="leave --match out")
     if (protocol.paper_resize or len(protocol.scales) > 1) and model.kind != "checkpoint":
         raise SamkrError(
             "SE-U75",

@@ -9,7 +9,7 @@ import pytest
 
 from samkr_edge.builder.check.agreement import Reference, judge_pairs
 from samkr_edge.builder.check.maps import Maps
-from samkr_edge.builder.check.people import People, Staying
+from samkr_edge.builder.check.seen_people import People, Staying
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.frames.track import Tracker
@@ -63,10 +63,13 @@ def test_it_is_trained_quantized_exported_built_evaluated_and_drawn(
 
 def test_int8_may_move_a_joint_by_the_part_of_a_pixel_that_fp16_may() -> None:
     maps = Maps(np.ones((1, 2, 4, 4), np.float32), np.ones((1, 2, 4, 4), np.float32))
-    seen = People(np.array([0]), np.array([[1, 1]]), np.array([0.5]), np.full((1, 1, 2), 4.0))
+    joints, clear = np.full((1, 1, 2), 4.0), np.ones((1, 1), bool)
+    seen = People(np.array([0]), np.array([[1, 1]]), np.array([0.5]), joints, clear)
     reference, quantizing = Reference(maps, maps, seen, (), "one"), Staying(1, 1, np.zeros(1))
     for moved, holds in ((0.4, True), (0.6, False)):
-        agreement = judge_pairs(reference, maps, Staying(1, 1, np.full(1, moved)), quantizing, "int8")
+        agreement = judge_pairs(
+            reference, maps, Staying(1, 1, np.full(1, moved)), quantizing, ("heatmap", "offset"), "int8"
+        )
         assert agreement.holds == holds
 
 

@@ -77,7 +77,7 @@ def test_a_command_whose_package_is_missing_names_the_extra() -> None:
     assert 'pip install "samkr-edge[train]"' in done.stderr
 
 
-@pytest.mark.parametrize("heavy", ["numpy", "cv2", "rich", "onnxruntime", "pycocotools", "pydantic"])
+@pytest.mark.parametrize("heavy", ["numpy", "cv2", "rich", "onnxruntime", "pycocotools", "pydantic", "scipy"])
 def test_importing_the_package_loads_nothing_heavy(heavy: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, samkr_edge; print({heavy!r} in sys.modules)"],

@@ -94,7 +94,9 @@ def told(imported: Imported, out: Path) -> list[Table | str]:
     from training.imported import rescoring_beside
 
     report, read, config = imported.report, imported.read, imported.checkpoint.config
-    state = "complete" if not report.missing else "a start for training, not a finished network"
+    state = "a start for training, not a finished network" if report.unfinished else "complete"
+    if report.missing and not report.unfinished:
+        state += "; SWAHR's scale branches, which only training uses, are fresh"
     lines = [f"{out}: {config.name}, {config.keypoints} keypoints, from {report.kind}; {state}"]
     if read.instead_of:
         lines.append(f"of its weight tables {read.table} was loaded, not {', '.join(read.instead_of)}")

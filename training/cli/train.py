@@ -49,10 +49,9 @@ def train(
 
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.decode_settings import DecodeSettings
     from samkr_edge.terminal import say
-    from training.checkpoint import Checkpoint
+    from training.checkpoint import Checkpoint, new_card
     from training.loop.fit import fit
     from training.loop.processes import is_first_process
     from training.loop.recipe_file import load_recipe
@@ -80,7 +79,7 @@ def train(
     config = model_config(model, len(dataset.skeleton))
     size = settings.data.input_size or config.input_size
     decode = DecodeSettings(**settings.decode.model_dump(), nms_joints=round(len(dataset.skeleton) * 8 / 17))
-    card = ModelCard(model, dataset.skeleton, size, decode=decode)
+    card = new_card(config, dataset.skeleton, size, decode=decode)
     torch.manual_seed(settings.seed)
     network = build_model(config)
     if not resuming:  # otherwise weights and card are the run's

@@ -110,6 +110,8 @@ def load_start(network: PoseNet, init: str | None) -> Start:
     told = f"{len(fitting)} of {len(own)} tensors start from {init}, {found or 'none'} of the backbone's {backbone}"
     provenance: dict[str, Any] = {}
     imported = checkpoint.card.provenance.get("imported", {})
+    if unused := [name for name in checkpoint.state if name.startswith("backbone.") and name not in own]:
+        told += f"; {len(unused)} more of its backbone have no place here, such as {unused[0]}"
     if imported.get("missing"):
         told += f"; its import found no weights for {imported['missing']} and left them fresh"
     learned = [each.to_dict() for each in trainings_of(checkpoint.card) if each.how == "trained"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-DECODINGS = ("offsets", "grouping")
+from samkr_edge.model_card import DECODINGS
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,23 @@ class ModelConfig:
     decoding: str = "offsets"
     deconv_blocks: int = 4
 
+    @property
+    def stride(self) -> int:
+        """Input pixels per pixel of the heatmap that is deployed."""
+        return 4 if self.decoding == "offsets" else 2
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """Inverse of ``to_dict``; raises TypeError on unknown fields."""
+        """Inverse of ``to_dict``; raises TypeError on unknown fields, ValueError on an unknown decoding."""
         known = {field.name for field in fields(cls)}
         if unknown := set(data) - known:
             raise TypeError(f"unknown model fields {sorted(unknown)}")
         values = dict(data)
         for name in ("input_size", "stage_modules"):
             values[name] = tuple(values[name])
+        if values.get("decoding", "offsets") not in DECODINGS:
+            raise ValueError(f"decoding {values['decoding']!r}, this version knows {' and '.join(DECODINGS)}")
         return cls(**values)

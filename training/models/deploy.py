@@ -13,7 +13,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 class DeployNet(nn.Module):
-    """uint8 (N, H, W, 3) RGB -> heatmap (N, K+1, h, w), offset (N, 2K, h, w). ``net``: float or fake-quantized."""
+    """uint8 (N, H, W, 3) RGB -> the network's two maps (N, C, h, w). ``net``: float or fake-quantized."""
 
     net: PoseNet
     scale: Tensor

@@ -82,7 +82,7 @@ def _import(network: ReadyNetwork, weights: Path, out: Path) -> None:
         "licence": network.licence,
     }
     imported = import_network(weights, network.model, network.keypoints, facts=facts)
-    if network.whole and (fresh := len(imported.report.missing)):
+    if network.whole and (fresh := len(imported.report.unfinished)):
         say(f"{network.name} is not finished: its file has no weights for {counted(fresh, 'tensor')}")
     if imported.rescoring is not None:
         save_rescoring(rescoring_beside(out), imported.rescoring)

@@ -4,6 +4,7 @@ The official code (HRNet/DEKR) has one module per keypoint where ours is grouped
 consecutive rows of one of ours; the two convolutions that predict the affine map (four and two channels) lie side by
 side in our six. mmpose is grouped too, but orders the six channels as rows of a 2x3 matrix, predicts the map without
 its identity, and its displacement is joint - location, the negative of ours.
+HigherHRNet and SWAHR have the same modules as ours, under other names.
 """
 
 from __future__ import annotations
@@ -41,12 +42,18 @@ def layout_of(kind: str, tensors: Mapping[str, Tensor]) -> Callable[[str, Tensor
     """The function (name, tensor) -> place for files of a kind; its result is None if our network has no such part.
 
     Args:
-        kind: ``hrnet``, ``dekr``, ``mmpose`` or ``samkr-edge``.
+        kind: ``hrnet``, ``dekr``, ``mmpose``, ``higherhrnet``, ``swahr`` or ``samkr-edge``.
         tensors: the file's, any shape; their names show which version of mmpose wrote it.
     """
     if kind == "mmpose":
         return _Mmpose(tensors)
-    return {"hrnet": _backbone, "dekr": _dekr, "samkr-edge": _own}[kind]
+    return {
+        "hrnet": _backbone,
+        "dekr": _dekr,
+        "higherhrnet": _higherhrnet,
+        "swahr": _higherhrnet,
+        "samkr-edge": _own,
+    }[kind]
 
 
 def _backbone(name: str, tensor: Tensor) -> Place | None:
@@ -88,6 +95,30 @@ def _dekr(name: str, tensor: Tensor) -> Place | None:
     if part in ("adapt_conv", "bn"):
         return Place(f"{block}{part}.{kind}", tensor, keypoint, stride=len(tensor))
     return None
+
+
+_HIGHER_WHOLE = (
+    ("final_layers.0.", "final_low."),
+    ("final_layers.1.", "final_high."),
+    ("deconv_layers.0.0.", "deconv."),
+    ("conv_scale_layers.0.", "scale_low."),
+    ("conv_scale_layers.1.", "scale_high."),
+)
+_HIGHER_BLOCK = re.compile(r"deconv_layers\.0\.([1-9]\d*)\.0\.(.+)")
+
+
+def _higherhrnet(name: str, tensor: Tensor) -> Place | None:
+    """Official HigherHRNet, SWAHR's ``conv_scale_layers`` besides; mmpose 0.x has it, too, behind ``keypoint_head.``.
+
+    ``deconv_layers.0`` is a list of the transposed convolution and then the blocks, each within a list of its own.
+    """
+    bare = name.removeprefix("keypoint_head.")
+    for theirs, ours in _HIGHER_WHOLE:
+        if bare.startswith(theirs):
+            return Place(f"grouping_head.{ours}{bare.removeprefix(theirs)}", tensor)
+    if matched := _HIGHER_BLOCK.fullmatch(bare):
+        return Place(f"grouping_head.blocks.{int(matched[1]) - 1}.{matched[2]}", tensor)
+    return _backbone(name, tensor)
 
 
 class _Mmpose:

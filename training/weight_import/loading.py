@@ -1,7 +1,8 @@
-"""Load the weights of official HRNet, DEKR and mmpose files into our networks."""
+"""Load the weights of official HRNet, DEKR, HigherHRNet, SWAHR and mmpose files into our networks."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,42 @@ from torch import Tensor
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import LAYERS
+from samkr_edge.fixes import quoted
+from samkr_edge.printable import counted
 from training.models.config import ModelConfig
 from training.models.pose_net import PoseNet
+from training.models.zoo import model_config, model_names
 from training.weight_import.layouts import BACKBONE, COUNTER, Place, layout_of
 from training.weight_import.reading import named
 
-# The last convolution of the heatmaps: its rows are the keypoints and the centre.
-_HEATMAPS = (
-    "head_heatmap.1.weight",
-    "head.heatmap_conv_layers.2.weight",
-    "keypoint_head.heatmap_conv_layers.2.weight",
-    "heatmap_head.final.weight",
-)
+# The last convolution of the heatmaps -> how many of its rows are no keypoint's but the centre's.
+_HEATMAPS = {
+    "head_heatmap.1.weight": 1,
+    "head.heatmap_conv_layers.2.weight": 1,
+    "keypoint_head.heatmap_conv_layers.2.weight": 1,
+    "heatmap_head.final.weight": 1,
+    "final_layers.1.weight": 0,
+    "keypoint_head.final_layers.1.weight": 0,
+    "grouping_head.final_high.weight": 0,
+}
+# What only this family of networks has in its names. The first that fits counts: SWAHR has all that HigherHRNet has.
+_FAMILIES = {
+    "conv_scale_layers.0.": "swahr",
+    "grouping_head.scale_low.": "swahr",
+    "final_layers.0.": "higherhrnet",
+    "grouping_head.": "higherhrnet",
+    "offset_head.attention.": "samkr",
+    "heatmap_head.": "dekr",
+    "head_heatmap.": "dekr",
+    "heatmap_conv_layers.": "dekr",
+}
+# Parts that only SWAHR's loss uses.
+_SCALE_BRANCH = re.compile(r"(heatmap_head\.scale|grouping_head\.scale_(low|high))\.")
+_BY = {
+    "offsets": "joints by their offsets from the person's centre",
+    "grouping": "joints that tags put together",
+}
+_IN_WORDS = {"swahr": "SWAHR", "higherhrnet": "HigherHRNet", "samkr": "SAMKR", "dekr": "DEKR"}
 
 
 @dataclass(frozen=True)
@@ -30,16 +55,39 @@ class Foreign:
     """A file's weights and their origin.
 
     Attributes:
-        kind: ``hrnet``, ``dekr``, ``mmpose``, or ``samkr-edge`` for the bare weights of our own networks.
+        kind: ``hrnet``, ``dekr``, ``mmpose`` (its DEKR), ``higherhrnet`` (mmpose's, too), ``swahr``, or ``samkr-edge``
+            for the bare weights of our own networks.
+        family: ``samkr``, ``dekr``, ``higherhrnet`` or ``swahr``; None for a bare backbone.
+        path: the file.
         tensors: names as in the file, without wrappers, to tensors.
         keypoints: K of the heatmap head; None for a bare backbone.
         width: channels of the stride-4 branch, 32 or 48 in the papers.
     """
 
     kind: str
+    family: str | None
+    path: Path
     tensors: dict[str, Tensor]
     keypoints: int | None
     width: int | None
+
+    @property
+    def decoding(self) -> str | None:
+        """``offsets`` or ``grouping``, as in ``ModelConfig``; None for a bare backbone, which starts either."""
+        if self.family is None:
+            return None
+        return "grouping" if self.family in ("swahr", "higherhrnet") else "offsets"
+
+    @property
+    def model(self) -> str | None:
+        """The zoo's network of this family and width; None for a bare backbone, or where the zoo has none."""
+        named_so = (name for name in model_names() if self.family and name.startswith(self.family))
+        return next((name for name in named_so if model_config(name).width == self.width), None)
+
+    def __str__(self) -> str:
+        found = f"{_IN_WORDS[self.family]} of" if self.family else "an HRNet of"
+        keypoints = f", {counted(self.keypoints, 'keypoint')}" if self.keypoints else ""
+        return f"{found} width {self.width or 'unknown'}{keypoints}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +106,11 @@ class ImportReport:
     skipped: dict[str, str]
     missing: list[str]
 
+    @property
+    def unfinished(self) -> list[str]:
+        """``missing`` without what only SWAHR's loss uses: if empty, the network finds people as it is."""
+        return [name for name in self.missing if not _SCALE_BRANCH.match(name)]
+
 
 def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
     """Recognise the origin of these weights (any shape, by name).
@@ -65,22 +118,49 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
     Raises:
         SamkrError: SE-A75 an unknown origin.
     """
-    mmpose = any("heatmap_conv_layers." in name for name in tensors)
-    kind = "mmpose" if mmpose else "hrnet"
-    for start, whose in (("head_heatmap.", "dekr"), ("heatmap_head.", "samkr-edge")):
-        kind = whose if any(name.startswith(start) for name in tensors) else kind
     bare = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
     if not any(BACKBONE.match(name) for name in bare):
         raise SamkrError(
             "SE-A75",
-            f"{path} holds no weight of an HRNet, DEKR or mmpose DEKR, so nothing was loaded",
+            f"{path} holds no weight of an HRNet, DEKR, HigherHRNet or SWAHR, so nothing was loaded",
             {"tensors": f"{len(tensors)}: {named(tensors)}"},
             fix="samkr-edge import --help",
         )
-    head = next((bare[name] for name in _HEATMAPS if name in bare), None)
+    family = next((family for part, family in _FAMILIES.items() if any(part in name for name in bare)), None)
+    kind = family or "hrnet"
+    if any("heatmap_conv_layers." in name for name in bare):
+        kind = "mmpose"
+    if any(name.startswith(("heatmap_head.", "grouping_head.")) for name in bare):
+        kind = "samkr-edge"
+    head = next((name for name in _HEATMAPS if name in bare), None)
     first = bare.get("transition1.0.0.weight")
     return Foreign(
-        kind, bare, None if head is None else len(head) - 1, None if first is None else int(first.shape[0])
+        kind,
+        family,
+        path,
+        bare,
+        len(bare[head]) - _HEATMAPS[head] if head else None,
+        int(first.shape[0]) if first is not None else None,
+    )
+
+
+def refuse_other_decoding(foreign: Foreign, config: ModelConfig) -> None:
+    """Raise SamkrError SE-A39 where the file's network finds people by tags and ``config``'s by offsets, or vice versa.
+
+    Their backbones are alike, so that most weights would load, and nobody would be found.
+    """
+    if foreign.decoding in (None, config.decoding):
+        return
+    raise SamkrError(
+        "SE-A39",
+        f"{foreign.path} holds another network than {config.name}, so nothing was loaded",
+        {
+            "file": f"{foreign}: {_BY[foreign.decoding]}",
+            "model": f"{config.name}: {_BY[config.decoding]}",
+        },
+        fix=f"samkr-edge import {quoted(foreign.path)} --model {quoted(foreign.model)} -o imported.pt"
+        if foreign.model
+        else "samkr-edge models   # and choose one of this kind and width",
     )
 
 
@@ -165,13 +245,20 @@ def _elsewhere(name: str) -> str:
     return "computed here" if name.endswith("regular_matrix") else "no such part here"
 
 
+def _no_such_part(target: str) -> str:
+    """Why the network lacks a part that others have."""
+    if _SCALE_BRANCH.match(target):
+        return "only SWAHR's loss uses it"
+    return "the last module has one output here" if ".fuse_layers." in target else "no such part here"
+
+
 def _misfit(place: Place, state: Mapping[str, Tensor], config: ModelConfig) -> str | None:
     """Why the tensor cannot go there, or None."""
     target = state.get(place.target)
     if place.target.startswith("offset_head.blocks.") and not config.deformable:
         return "made for adaptive convolutions"
     if target is None:
-        return "no such part here"
+        return _no_such_part(place.target)
     if place.stride:
         fits = place.stride * config.keypoints == len(target) and place.keypoint < config.keypoints
         fits = fits and place.value[0].numel() == target[0].numel()

@@ -17,8 +17,9 @@ import numpy as np
 
 from samkr_edge.builder.check.faults import LEAST_CHANGE, explains, is_seen, narrow_type, project, tiles
 from samkr_edge.builder.check.keypoint_errors import strange_keypoints
-from samkr_edge.builder.check.maps import MAPS, Maps
-from samkr_edge.builder.check.people import People, Staying, stay
+from samkr_edge.builder.check.maps import Maps
+from samkr_edge.builder.check.people import stay
+from samkr_edge.builder.check.seen_people import People, Staying
 from samkr_edge.builder.check.suspects import Suspect
 from samkr_edge.model_card import ModelCard
 
@@ -68,8 +69,9 @@ class Agreement:
 
     Attributes:
         probe: what they were compared on.
-        errors, allowed: relative L2 errors of heatmap and offset.
-        largest, largest_allowed: largest error of an offset, map pixels; the bound is None for INT8.
+        maps: names of the heatmap and of the offset or tag.
+        errors, allowed: relative L2 errors of both maps.
+        largest, largest_allowed: largest error of an offset, map pixels, or of a tag; the bound is None for INT8.
         people, kept, least_kept: people whom the source sees clearly, how many stay, and how many must.
         joints_median, joints_largest: how far their joints move, input pixels.
         joints_allowed: bound of the largest move in float models, of the median in INT8.
@@ -78,6 +80,7 @@ class Agreement:
 
     precision: str
     probe: str
+    maps: tuple[str, str]
     errors: tuple[float, float]
     allowed: tuple[float, float]
     largest: float
@@ -104,15 +107,15 @@ class Agreement:
 
     def to_dict(self) -> dict[str, Any]:
         """For passports and ``--json``: errors as shares, largest in map pixels, joints in input pixels."""
-        heatmap, offset = (
+        heatmap, association = (
             {"error": error, "allowed": bound} for error, bound in zip(self.errors, self.allowed, strict=True)
         )
         return {
             "holds": self.holds,
             "precision": self.precision,
             "probe": self.probe,
-            "heatmap": heatmap,
-            "offset": {**offset, "largest": self.largest, "largest_allowed": self.largest_allowed},
+            self.maps[0]: heatmap,
+            self.maps[1]: {**association, "largest": self.largest, "largest_allowed": self.largest_allowed},
             "people": {"seen": self.people, "kept": self.kept, "least_kept": self.least_kept},
             "joints": {
                 "median": self.joints_median,
@@ -131,12 +134,11 @@ class Agreement:
         facts: dict[str, object] = {"fault": [f"it computes as if {fault}" for fault in self.faults]}
         facts |= {
             name: f"relative error {error:.1e}, allowed {bound:.1e}"
-            for name, error, bound in zip(MAPS, self.errors, self.allowed, strict=True)
+            for name, error, bound in zip(self.maps, self.errors, self.allowed, strict=True)
         }
         if self.largest_allowed is not None:
-            facts["largest"] = (
-                f"{self.largest:.2g} map pixels in an offset, allowed {self.largest_allowed:.2g}"
-            )
+            unit = "map pixels in an offset" if self.maps[1] == "offset" else f"in a {self.maps[1]}"
+            facts["largest"] = f"{self.largest:.2g} {unit}, allowed {self.largest_allowed:.2g}"
         if self.people:
             which = "largest" if self.precision in FLOAT_BOUNDS else "median"
             facts["people"] = f"{self.kept} of {self.people} stay, needed {self.least_kept}"
@@ -155,11 +157,11 @@ class Agreement:
         return lines
 
     def _maps(self) -> str:
-        heatmap, offset = (
+        heatmap, association = (
             f"{name} {error:.0e} of {bound:.0e}"
-            for name, error, bound in zip(MAPS, self.errors, self.allowed, strict=True)
+            for name, error, bound in zip(self.maps, self.errors, self.allowed, strict=True)
         )
-        return f"relative error {heatmap}, {offset} allowed"
+        return f"relative error {heatmap}, {association} allowed"
 
 
 def judge(reference: Reference, found: Maps, card: ModelCard, precision: str) -> Agreement:
@@ -169,16 +171,21 @@ def judge(reference: Reference, found: Maps, card: ModelCard, precision: str) ->
         precision: what the built model computes in: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
     """
     staying = stay(reference.people, found, card)
-    agreement = judge_pairs(reference, found, staying, reference.by_quantizing(card), precision)
+    by_quantizing = reference.by_quantizing(card)
+    agreement = judge_pairs(reference, found, staying, by_quantizing, card.maps, precision)
     if agreement.faults or precision in FLOAT_BOUNDS:
         return agreement
-    keypoints = card.skeleton.keypoints
-    strange = strange_keypoints(reference.maps, reference.unquantized, found, keypoints)
+    strange = strange_keypoints(reference.maps, reference.unquantized, found, card)
     return replace(agreement, faults=tuple(strange))
 
 
 def judge_pairs(
-    reference: Reference, found: Maps, staying: Staying, by_quantizing: Staying | None, precision: str
+    reference: Reference,
+    found: Maps,
+    staying: Staying,
+    by_quantizing: Staying | None,
+    names: tuple[str, str],
+    precision: str,
 ) -> Agreement:
     """The bounds and known faults of ``judge``, given what became of the people; also for a few pixels of maps."""
     source, unquantized = reference.maps, reference.unquantized
@@ -187,7 +194,7 @@ def judge_pairs(
     if precision in FLOAT_BOUNDS:
         bound, share = (ON_NOISE**reference.on_noise * limit for limit in FLOAT_BOUNDS[precision])
         allowed = (bound, bound)
-        largest_allowed = share * float(np.abs(source.offset).max(initial=0.0))
+        largest_allowed = share * float(np.abs(source.association).max(initial=0.0))
     elif unquantized is not None:
         noise = _errors(source, unquantized)
         allowed = (_beside(noise[0]), _beside(noise[1]))
@@ -197,9 +204,10 @@ def judge_pairs(
     return Agreement(
         precision=precision,
         probe=reference.probe,
+        maps=names,
         errors=errors,
         allowed=allowed,
-        largest=float(np.abs(found.offset - source.offset).max(initial=0.0)),
+        largest=float(np.abs(found.association - source.association).max(initial=0.0)),
         largest_allowed=largest_allowed,
         people=staying.people,
         kept=staying.kept,
@@ -207,7 +215,7 @@ def judge_pairs(
         joints_median=staying.median,
         joints_largest=staying.largest,
         joints_allowed=joints_allowed,
-        faults=_faults(reference, found, allowed),
+        faults=_faults(reference, found, allowed, names),
     )
 
 
@@ -217,7 +225,8 @@ def relative_error(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def _errors(expected: Maps, found: Maps) -> tuple[float, float]:
-    return relative_error(expected.heatmap, found.heatmap), relative_error(expected.offset, found.offset)
+    heatmap, association = (relative_error(a, b) for a, b in zip(expected, found, strict=True))
+    return heatmap, association
 
 
 def _beside(noise: float) -> float:
@@ -230,22 +239,24 @@ def _allowed_of_people(people: People, precision: str, by_quantizing: Staying | 
     size = float(np.median(diagonal)) if len(diagonal) else 0.0
     if precision in FLOAT_JOINTS:
         pixels, share = FLOAT_JOINTS[precision]
-        return len(people), max(pixels, share * size)
+        return len(people), max(pixels, share * size) + people.grain
     # People with a single joint have no size: INT8 gets FP16's bound in pixels.
-    lost, moved = int(INT8_LOST * len(people)), max(FLOAT_JOINTS["fp16"][0], INT8_JOINTS * size)
+    lost, moved = int(INT8_LOST * len(people)), max(FLOAT_JOINTS["fp16"][0], INT8_JOINTS * size, people.grain)
     if by_quantizing is not None:
         lost = max(lost, 2 * (by_quantizing.people - by_quantizing.kept))
         moved = max(moved, QUANTIZATION_ERRORS * by_quantizing.median)
     return len(people) - min(lost, len(people)), moved
 
 
-def _faults(reference: Reference, found: Maps, allowed: tuple[float, float]) -> tuple[str, ...]:
+def _faults(
+    reference: Reference, found: Maps, allowed: tuple[float, float], names: tuple[str, str]
+) -> tuple[str, ...]:
     """The suspect that explains most of the error, and any maps computed in a narrow type."""
     source = reference.maps
     sizes = [max(float(np.linalg.norm(maps)), 1e-12) for maps in source]
     shares: dict[str, float] = {}
     for suspect in reference.suspects:
-        count = len(suspect.change.offset)
+        count = len(suspect.change.heatmap)
         error = [tiles(b[:count] - a[:count]) for a, b in zip(source, found, strict=True)]
         change = [tiles(part) for part in suspect.change]
         strength = sum(float(np.linalg.norm(d)) / size for d, size in zip(change, sizes, strict=True))
@@ -258,7 +269,7 @@ def _faults(reference: Reference, found: Maps, allowed: tuple[float, float]) -> 
         if is_seen(beta, spread) and explains(beta, error, change, may_be):
             shares[suspect.words] = beta * strength
     faults = [max(shares, key=lambda words: shares[words])] if shares else []
-    for name, expected, maps in zip(MAPS, source, found, strict=True):
+    for name, expected, maps in zip(names, source, found, strict=True):
         narrow = narrow_type(expected, maps)
         if narrow:
             faults.append(f"the last operation of the {name} were in {narrow}")

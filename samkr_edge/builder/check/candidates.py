@@ -16,7 +16,8 @@ import numpy as np
 
 from samkr_edge.builder.check.agreement import Agreement, Reference, judge_pairs
 from samkr_edge.builder.check.maps import Maps
-from samkr_edge.builder.check.people import People, Staying, joints_at
+from samkr_edge.builder.check.people import joints_at
+from samkr_edge.builder.check.seen_people import People, Staying
 from samkr_edge.builder.check.suspects import Suspect
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import find_peaks
@@ -60,9 +61,9 @@ def judge_candidates(
     )
 
     def at_centers(maps: Maps) -> Maps:
-        here = image < len(maps.offset)  # suspects may be known for the first images only
+        here = image < len(maps.association)  # suspects may be known for the first images only
         where = image[here], slice(None), center[here, 1], center[here, 0]
-        heatmap, offset = maps.heatmap[where][:, -1:], maps.offset[where]
+        heatmap, offset = maps.heatmap[where][:, -1:], maps.association[where]
         return Maps(heatmap[..., None, None], offset[..., None, None])
 
     staying = _stay(reference.people, joints, scores, card)
@@ -75,6 +76,7 @@ def judge_candidates(
         found,
         staying,
         reference.by_quantizing(card),
+        card.maps,
         precision,
     )
     if not len(seen):

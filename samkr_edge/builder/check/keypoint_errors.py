@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from samkr_edge.builder.check.maps import MAPS, Maps
+from samkr_edge.builder.check.maps import Maps
+from samkr_edge.model_card import ModelCard
 
 # Error of a keypoint's part of a map, as a multiple of its quantization error, or of the whole map's. Correct builds of
 # trained and untrained networks reach 0.6 of the bound.
@@ -18,19 +19,17 @@ NOISES, LEAST, MOST = 5.0, 0.02, 0.9
 WEAK = 0.25
 
 
-def strange_keypoints(
-    source: Maps, unquantized: Maps | None, found: Maps, keypoints: tuple[str, ...]
-) -> list[str]:
+def strange_keypoints(source: Maps, unquantized: Maps | None, found: Maps, card: ModelCard) -> list[str]:
     """Keypoints whose error is larger than quantization explains, in words that follow "it computes as if".
 
     Args:
-        source: what should be computed: heatmap (N, C, h, w) and offset (N, 2K, h, w).
+        source: what should be computed, maps (N, C, h, w).
         unquantized: the same without quantization; None where the builder chose the INT8.
         found: what the build computes.
-        keypoints: names of the K; the last channel of a heatmap is the person centre.
+        card: says which maps they are and names the K keypoints; a channel beyond those is the person centre.
     """
-    strange = []
-    for index, name in enumerate(MAPS):
+    keypoints, strange = card.skeleton.keypoints, []
+    for index, name in enumerate(card.maps):
         expected = _parts(source[index], len(keypoints))
         sizes = np.linalg.norm(expected, axis=1)
         sizes = np.maximum(sizes, max(WEAK * float(np.sqrt(np.square(sizes).mean())), 1e-12))
@@ -42,7 +41,7 @@ def strange_keypoints(
             allowed = np.minimum(LEAST + NOISES * np.maximum(noises, whole), MOST)
         worst = int(np.argmax(errors / allowed))
         if errors[worst] > allowed[worst]:
-            names = (*keypoints, "the person centre")[-len(errors) :] if name == "heatmap" else keypoints
+            names = (*keypoints, "the person centre")
             strange.append(f"the {name} of {names[worst]} were something else")
     return strange
 

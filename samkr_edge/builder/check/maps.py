@@ -12,22 +12,26 @@ from typing import NamedTuple
 
 import numpy as np
 
+from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import FLOAT, OnnxFile, Value
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
-MAPS = ("heatmap", "offset")
-
 
 class Maps(NamedTuple):
-    """Maps of some images: float32 heatmap (N, K+1, h, w), the last channel the person centre, and offset (N, 2K, h, w)
-    in map pixels."""
+    """Maps of some images, float32: ``ModelCard.maps`` has their names.
+
+    Attributes:
+        heatmap: (N, K+1, h, w), the last channel the person centre; with grouping (N, K, h, w).
+        association: what says whose joint is where: offset (N, 2K, h, w) in map pixels; with grouping tag
+            (N, K, h/2, w/2).
+    """
 
     heatmap: np.ndarray
-    offset: np.ndarray
+    association: np.ndarray
 
 
 @contextmanager
-def opened(model: OnnxFile, outputs: Sequence[str] = MAPS, optimise: bool = True) -> Iterator[OnnxRunner]:
+def opened(model: OnnxFile, outputs: Sequence[str], optimise: bool = True) -> Iterator[OnnxRunner]:
     """A runner that returns these float tensors of ``model``, inner ones too; closed at the end."""
     model = model.copy()
     for name in outputs:
@@ -43,6 +47,5 @@ def opened(model: OnnxFile, outputs: Sequence[str] = MAPS, optimise: bool = True
 
 def run_maps(model: OnnxFile, images: np.ndarray, optimise: bool = True) -> Maps:
     """Maps of uint8 (N, H, W, 3)."""
-    with opened(model, optimise=optimise) as runner:
-        heatmap, offset = runner.run(images)
-    return Maps(heatmap, offset)
+    with opened(model, card_of(model, "the graph").maps, optimise) as runner:
+        return Maps(*runner.run(images))

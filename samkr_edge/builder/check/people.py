@@ -5,11 +5,11 @@ A built model is compared at the centres of its source's people, so that the ord
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from samkr_edge.builder.check.grouped_people import clear_groups, stay_grouped
 from samkr_edge.builder.check.maps import Maps
+from samkr_edge.builder.check.seen_people import People, Staying
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import find_peaks, sample, suppress
@@ -22,50 +22,10 @@ KEPT_SHARE = 0.25
 _LEAST_CHANGE = 1e-6
 
 
-@dataclass(frozen=True)
-class People:
-    """People that a source sees clearly.
-
-    Attributes:
-        image: (P,) index of the image of each.
-        centers: int (P, 2) x, y of the centre, map pixels.
-        values: (P,) of the centre heatmap.
-        joints: (P, K, 2) x, y in input pixels.
-    """
-
-    image: np.ndarray
-    centers: np.ndarray
-    values: np.ndarray
-    joints: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.image)
-
-    @property
-    def diagonals(self) -> np.ndarray:
-        """(P,) diagonals of the boxes around the joints, input pixels."""
-        return np.asarray(np.linalg.norm(np.ptp(self.joints, axis=1), axis=1))
-
-
-@dataclass(frozen=True)
-class Staying:
-    """What became of people: how many there are, how many stay, and how far the joints of those moved, input pixels."""
-
-    people: int
-    kept: int
-    moved: np.ndarray  # (kept * K,)
-
-    @property
-    def median(self) -> float:
-        return float(np.median(self.moved)) if self.moved.size else 0.0
-
-    @property
-    def largest(self) -> float:
-        return float(self.moved.max(initial=0.0))
-
-
 def clear_people(maps: Maps, card: ModelCard) -> People:
     """Decode the maps and keep the people the network is sure of; none for an untrained network."""
+    if card.grouping is not None:
+        return clear_groups(maps, card)
     found: list[tuple[int, np.ndarray, float, np.ndarray]] = []
     if not card.provenance.get("untrained"):
         for image, (heatmap, offset) in enumerate(zip(*maps, strict=True)):
@@ -81,33 +41,36 @@ def clear_people(maps: Maps, card: ModelCard) -> People:
                 for i in kept
                 if scores[i] >= CLEAR_SCORE
             ]
-    keypoints = maps.offset.shape[1] // 2
+    keypoints = maps.association.shape[1] // 2
     return People(
         np.array([one[0] for one in found], np.int64),
         np.array([one[1] for one in found], np.int64).reshape(-1, 2),
         np.array([one[2] for one in found], np.float32),
         np.array([one[3] for one in found], np.float32).reshape(-1, keypoints, 2),
+        np.ones((len(found), keypoints), np.bool_),
     )
 
 
-def refuse_blind(maps: Maps, probe: str) -> None:
+def refuse_blind(maps: Maps, card: ModelCard, probe: str) -> None:
     """Refuse a network whose output does not depend on the image: any build of it would agree.
 
     The output of an untrained network does depend on it.
 
     Args:
-        maps: of several images; for a single one, its pixels are compared.
+        maps: of several images (N, C, h, w); for a single one, its pixels are compared.
+        card: says which channel shows people: the centre, or with grouping any keypoint.
         probe: what the images are, in words.
 
     Raises:
-        SamkrError: SE-A28 the centre heatmap is the same for all images.
+        SamkrError: SE-A28 the heatmap is the same for all images.
     """
-    centers = maps.heatmap[:, -1]
+    centers = maps.heatmap[:, -1] if card.grouping is None else maps.heatmap
+    what = "centre heatmap" if card.grouping is None else "heatmap"
     change = np.ptp(centers, axis=0 if len(centers) > 1 else None).max()
     if change <= _LEAST_CHANGE * np.abs(centers).max():
         raise SamkrError(
             "SE-A28",
-            "the network gives the same centre heatmap for every picture, so nothing was written",
+            f"the network gives the same {what} for every picture, so nothing was written",
             {
                 "it is": f"{centers.min():.2g} to {centers.max():.2g} on {probe}",
                 "so": "it finds nobody, or the same people in every picture",
@@ -123,7 +86,9 @@ def joints_at(offset: np.ndarray, centers: np.ndarray) -> np.ndarray:
 
 
 def stay(people: People, maps: Maps, card: ModelCard) -> Staying:
-    """Look for the people in other maps, at the same centres."""
+    """Look for the people in other maps, at the same centres; with grouping, where their joints are."""
+    if card.grouping is not None:
+        return stay_grouped(people, maps, card)
     moved, kept = [], 0
     for image, center, value, joints in zip(
         people.image, people.centers, people.values, people.joints, strict=True
@@ -132,6 +97,6 @@ def stay(people: People, maps: Maps, card: ModelCard) -> Staying:
         around = maps.heatmap[image, -1, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
         if around.max() > max(KEPT_SHARE * value, card.decode.center_threshold):
             kept += 1
-            there = card.stride * joints_at(maps.offset[image], center[None])[0]
+            there = card.stride * joints_at(maps.association[image], center[None])[0]
             moved.append(np.linalg.norm(there - joints, axis=1))
     return Staying(len(people), kept, np.concatenate(moved) if moved else np.zeros(0))

@@ -32,7 +32,7 @@ def reference_of(model: OnnxFile, card: ModelCard) -> tuple[Reference, np.ndarra
     if quantized:
         model = model.copy()
         strip_quantizers(model)
-    floats, suspects = maps_and_suspects(model, images)
+    floats, suspects = maps_and_suspects(model, card.maps, images)
     maps = source if source is not None else floats
     if not all(np.isfinite(part).all() for part in maps):
         raise SamkrError(
@@ -41,7 +41,7 @@ def reference_of(model: OnnxFile, card: ModelCard) -> tuple[Reference, np.ndarra
             {"judged on": probe_words(probe)},
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         )
-    refuse_blind(maps, probe_words(probe))
+    refuse_blind(maps, card, probe_words(probe))
     return Reference(
         maps,
         floats if quantized else None,

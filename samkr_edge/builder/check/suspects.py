@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samkr_edge.builder.check.maps import MAPS, Maps, opened
+from samkr_edge.builder.check.maps import Maps, opened
 from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, Node, OnnxFile, make_node
 
 # Normalisation of ImageNet, RGB, with which the zoo networks are trained.
@@ -64,38 +64,41 @@ _INPUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def maps_and_suspects(model: OnnxFile, images: np.ndarray) -> tuple[Maps, list[Suspect]]:
-    """Maps of a float model on uint8 (N, H, W, 3), and what each suspect does to them.
+def maps_and_suspects(
+    model: OnnxFile, names: tuple[str, str], images: np.ndarray
+) -> tuple[Maps, list[Suspect]]:
+    """Maps of a float model, called ``names``, on uint8 (N, H, W, 3), and what each suspect does to them.
 
     Faults of the input are computed for the first image only.
     """
     model = model.copy()
-    added = [_add_branch(model, edit, f"__{number}") for number, edit in enumerate(_SAMPLINGS.values())]
-    names = [name for branch in added for name in branch.values()]
-    with opened(model, (*MAPS, *names)) as runner:
-        arrays = dict(zip((*MAPS, *names), runner.run(images), strict=True))
-        right = Maps(arrays["heatmap"], arrays["offset"])
+    added = [
+        _add_branch(model, names, edit, f"__{number}") for number, edit in enumerate(_SAMPLINGS.values())
+    ]
+    all_names = [*names, *(name for branch in added for name in branch.values())]
+    with opened(model, all_names) as runner:
+        arrays = dict(zip(all_names, runner.run(images), strict=True))
+        right = Maps(*(arrays[name] for name in names))
         suspects = []
         for words, branch in zip(_SAMPLINGS, added, strict=True):
-            changed = (arrays[branch[name]] if name in branch else arrays[name] for name in MAPS)
+            changed = (arrays[branch[name]] if name in branch else arrays[name] for name in names)
             suspects.append(Suspect(words, _difference(right, Maps(*changed))))
         first = Maps(*(array[:1] for array in right))
         for words, edit in _INPUTS.items():
-            heatmap, offset = runner.run(edit(images[:1]))[:2]
-            suspects.append(Suspect(words, _difference(first, Maps(heatmap, offset))))
+            suspects.append(Suspect(words, _difference(first, Maps(*runner.run(edit(images[:1]))[:2]))))
     return right, suspects
 
 
 def _difference(right: Maps, wrong: Maps) -> Maps:
-    return Maps(wrong.heatmap - right.heatmap, wrong.offset - right.offset)
+    return Maps(wrong.heatmap - right.heatmap, wrong.association - right.association)
 
 
 def _add_branch(
-    model: OnnxFile, edit: Callable[[Node, list[str], str], list[Node]], suffix: str
+    model: OnnxFile, names: tuple[str, str], edit: Callable[[Node, list[str], str], list[Node]], suffix: str
 ) -> dict[str, str]:
     """Copy everything between sampling and maps, and edit the copy's sampling; map -> its name in the copy."""
     renamed: dict[str, str] = {}
-    needed = _above(model, MAPS)
+    needed = _above(model, names)
     for node in list(model.nodes):
         sampling = node.op_type == "GridSample"
         if not (sampling or renamed.keys() & set(node.inputs)) or not needed & set(node.outputs):
@@ -105,7 +108,7 @@ def _add_branch(
         moved = node.copy(f"{node.name}{suffix}", inputs, outputs)
         model.nodes += edit(moved, outputs, suffix) if sampling else [moved]
         renamed.update(zip(node.outputs, outputs, strict=True))
-    return {name: renamed[name] for name in MAPS if name in renamed}
+    return {name: renamed[name] for name in names if name in renamed}
 
 
 def _above(model: OnnxFile, names: tuple[str, ...]) -> set[str]:

@@ -111,7 +111,8 @@ def test_a_missing_package_names_the_extra_also_in_the_table(
 def test_it_needs_the_standard_library_alone() -> None:
     code = """
 import json, sys
-for name in ("numpy", "cv2", "onnxruntime", "pycocotools", "pydantic", "yaml", "typer", "rich", "torch", "onnx"):
+others = ("numpy", "cv2", "onnxruntime", "pycocotools", "scipy", "pydantic", "yaml", "typer", "rich", "torch", "onnx")
+for name in others:
     sys.modules[name] = None
 from samkr_edge.doctor.environment import PACKAGES, environment
 from samkr_edge.doctor.findings import findings

@@ -104,6 +104,18 @@ def test_what_fits_is_loaded_and_counted_with_the_backbone_apart(
         assert tensor.equal(given.get(name, before[name])), name
 
 
+def test_a_whole_hrnet_fills_a_backbone_of_one_output_and_what_has_no_place_is_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_model(replace(SMALL, decoding="grouping"))
+    whole = other(build_model(SMALL), "backbone.")
+    trunk = other(network, "backbone.")
+    told = load_start(network, saved(tmp_path / "imagenet.pt", whole)).told
+    assert f"{len(trunk)} of the backbone's {len(trunk)}; " in told
+    assert f"; {len(whole) - len(trunk)} more of its backbone have no place here" in told
+    assert "such as backbone.stage4.0.fuse_layers.1.0.0.0.weight" in told
+    assert all((network.state_dict()[name] == 3).all() for name in trunk)
+
+
 def test_what_an_import_has_made_up_is_no_start(network: PoseNet, tmp_path: Path) -> None:
     init = saved(tmp_path / "imagenet.pt", other(network, ""), imported={"loaded": 7, "missing": 40})
     assert load_start(network, init).told.endswith("; its import found no weights for 40 and left them fresh")

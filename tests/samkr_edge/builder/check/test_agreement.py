@@ -28,6 +28,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from samkr_edge.onnx_graph.onnx_file import OnnxFile, with_metadata
 from samkr_edge.onnx_graph.onnx_reading import decode_onnx
+from samkr_edge.pose.skeleton import COCO17
 
 NEAREST, GRID = "GridSample took the nearest pixel", "the sampling grid were rounded to FP16"
 SWAPPED, LAST = "red and blue were swapped", "the last operation of the offset were in FP16"
@@ -170,10 +171,10 @@ def test_int8_that_the_builder_chose_is_judged_by_its_people(floats: Judged, int
     assert use(agreement) < 0.5
     away = floats.reference.maps.heatmap.copy()
     away[:, -1] = 0
-    lost = judge(floats.reference, Maps(away, floats.reference.maps.offset), floats.card, "int8")
+    lost = judge(floats.reference, Maps(away, floats.reference.maps.association), floats.card, "int8")
     assert not lost.holds
     assert lost.kept == 0
-    aside = Maps(floats.reference.maps.heatmap, floats.reference.maps.offset + 2)
+    aside = Maps(floats.reference.maps.heatmap, floats.reference.maps.association + 2)
     assert not judge(floats.reference, aside, floats.card, "int8").holds
 
 
@@ -212,9 +213,9 @@ def test_whoever_answers_to_the_picture_at_all_is_not_blind(pictures: int) -> No
     heatmap = np.full((pictures, 3, 4, 4), -4.6, np.float32)
     offset = np.zeros((pictures, 4, 4, 4), np.float32)
     with pytest.raises(SamkrError, match="for every picture"):
-        refuse_blind(Maps(heatmap, offset), "noise")
+        refuse_blind(Maps(heatmap, offset), ModelCard("samkr_tiny", COCO17, (64, 64)), "noise")
     heatmap[0, -1, 2, 2] += 1e-4
-    refuse_blind(Maps(heatmap, offset), "noise")
+    refuse_blind(Maps(heatmap, offset), ModelCard("samkr_tiny", COCO17, (64, 64)), "noise")
 
 
 def _gone(maps: np.ndarray, channels: slice) -> np.ndarray:
