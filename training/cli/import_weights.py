@@ -22,7 +22,12 @@ _EXAMPLES = 3
 
 
 def import_weights(
-    weights: Annotated[Path, typer.Argument(help="A .pth file of HRNet (ImageNet), DEKR or mmpose's DEKR.")],
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            help="A .pth file of HRNet (ImageNet), DEKR, HigherHRNet or SWAHR, its authors' or mmpose's."
+        ),
+    ],
     model: Annotated[str, typer.Option(help="Zoo model to fill, see `samkr-edge models`; or rescoring.")],
     out: Annotated[Path, out_file("Checkpoint to write.")],
     keypoints: Annotated[
@@ -45,6 +50,8 @@ def import_weights(
       samkr-edge import hrnet_w32-36af842e.pth --model samkr_w32 -o imagenet.pt
 
       samkr-edge import pose_dekr_hrnetw32_coco.pth --model dekr_w32 -o dekr.pt
+
+      samkr-edge import pose_higher_hrnet_w32_512.pth --model swahr_w32 -o swahr.pt
 
       samkr-edge import final_rescore_coco_kpt.pth --model rescoring -o rescore.npz
     """
