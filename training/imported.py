@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork
 from samkr_edge.files.artefact import sha256_of
+from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton, different_keypoints
 from training.checkpoint import Checkpoint, new_card, refuse_broken_weights, skeleton_for
 from training.models.zoo import build_model, model_config
@@ -24,6 +25,11 @@ from training.weight_import.loading import (
 )
 from training.weight_import.reading import Weights, read_weights
 from training.weight_import.rescoring_columns import in_our_order
+
+# (family, width, K) of published networks -> the threshold of their authors' configuration where it is no default
+# (greatlog/SWAHR-HumanPose, experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml). SWAHR's others, and HigherHRNet's,
+# all have 0.1 in theirs, mmpose's too, and 1.0 for tags.
+_JOINT_THRESHOLDS: dict[tuple[str | None, int | None, int | None], float] = {("swahr", 32, 17): 0.12}
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ def import_network(
     keypoints: int = 17,
     skeleton: Skeleton | None = None,
     facts: Mapping[str, Any] | None = None,
+    input_size: tuple[int, int] | None = None,
 ) -> Imported:
     """The zoo network ``model`` with the weights of a file.
 
@@ -58,6 +65,7 @@ def import_network(
         keypoints: K, for a bare backbone; a pose network's file has its own.
         skeleton: names the keypoints; None: COCO's or CrowdPose's.
         facts: more for the card about where the file comes from.
+        input_size: (height, width) in pixels that the weights were trained at; None: the model's.
 
     Raises:
         SamkrError: SE-U01 no such model, SE-U35 keypoints without names, SE-D26 other keypoints, SE-A75, SE-A76,
@@ -67,6 +75,7 @@ def import_network(
     read = read_weights(weights)
     foreign = recognise(read.tensors, weights)
     config = model_config(model, foreign.keypoints or keypoints)
+    config = replace(config, input_size=input_size or config.input_size)
     refuse_other_decoding(foreign, config)
     skeleton = skeleton or skeleton_for(config.keypoints)
     if len(skeleton) != config.keypoints:
@@ -82,7 +91,9 @@ def import_network(
         network = build_model(config)
     report = load_into(network, foreign)
     refuse_broken_weights(network)
-    card = new_card(config, skeleton, config.input_size).with_provenance(
+    threshold = _JOINT_THRESHOLDS.get((foreign.family, foreign.width, foreign.keypoints))
+    grouping = GroupingSettings(joint_threshold=threshold) if threshold else None
+    card = new_card(config, skeleton, config.input_size, grouping=grouping).with_provenance(
         imported={
             "file": weights.name,
             "sha256": sha256_of(weights),

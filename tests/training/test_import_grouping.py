@@ -13,7 +13,9 @@ from torch import Tensor
 
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.grouping_settings import GroupingSettings
 from training.checkpoint import load_checkpoint, network_of
+from training.imported import import_network
 from training.models.grouping_net import GroupingNet
 from training.models.zoo import build_model, model_config
 from training.weight_import.layouts import layout_of
@@ -172,7 +174,25 @@ def test_files_as_they_are_published_become_networks_of_their_own_keypoints(
     assert all("grouping_head.scale_" in name for name in printed["missing"])
     checkpoint = load_checkpoint(out)
     assert len(checkpoint.card.skeleton) == keypoints
+    assert checkpoint.card.grouping == GroupingSettings(joint_threshold=0.1, tag_threshold=1.0)
     network_of(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("swahr", "keypoints", "model", "threshold"),
+    [(True, 17, "swahr_w32", 0.12), (True, 17, "higherhrnet_w32", 0.12), (True, 14, "swahr_w32", 0.1),
+     (False, 17, "swahr_w32", 0.1)],
+)  # fmt: skip
+def test_people_are_grouped_by_the_thresholds_of_those_who_trained_the_network(
+    swahr: bool, keypoints: int, model: str, threshold: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(small_official(swahr=swahr, keypoints=keypoints, width=32), tmp_path / "w.pth")
+    small = replace(
+        model_config("swahr_tiny", keypoints), name=model, width=32, scale_branch=model.startswith("swahr")
+    )
+    monkeypatch.setattr("training.imported.model_config", lambda *_: small)
+    grouping = import_network(tmp_path / "w.pth", model).checkpoint.card.grouping
+    assert grouping == GroupingSettings(joint_threshold=threshold, tag_threshold=1.0)
 
 
 def test_without_swahrs_branches_its_network_is_complete_and_that_they_are_fresh_is_told(

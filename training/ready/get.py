@@ -81,7 +81,9 @@ def _import(network: ReadyNetwork, weights: Path, out: Path) -> None:
         "trained": network.trained_on,
         "licence": network.licence,
     }
-    imported = import_network(weights, network.model, network.keypoints, facts=facts)
+    imported = import_network(
+        weights, network.model, network.keypoints, facts=facts, input_size=network.input_size
+    )
     if network.whole and (fresh := len(imported.report.unfinished)):
         say(f"{network.name} is not finished: its file has no weights for {counted(fresh, 'tensor')}")
     if imported.rescoring is not None:

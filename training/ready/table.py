@@ -31,6 +31,7 @@ class ReadyNetwork:
         trained_on: in words.
         licence: of the weights, as their publisher gives it.
         whole: a finished network; else a start for training.
+        input_size: (height, width) in pixels that it was trained at; None: the model's.
         shipped: its file in the folder ``shipped`` here, in place of an address; see ``training.ready.shipped_file``.
     """
 
@@ -44,6 +45,7 @@ class ReadyNetwork:
     sha256: str = ""
     published: str = ""
     whole: bool = True
+    input_size: tuple[int, int] | None = None
     shipped: str = ""
 
     @property
@@ -52,12 +54,14 @@ class ReadyNetwork:
         return self.address.rpartition("/")[2]
 
 
+# K -> what mmpose trained on, and what it measured its AP on.
+_DATA = {17: ("COCO train2017", "COCO val2017"), 14: ("CrowdPose trainval", "CrowdPose test")}
+
+
 def _dekr(
     width: int, data: str, keypoints: int, ap: float, file: str, digits: str, date: str
 ) -> ReadyNetwork:
-    on, split = {17: ("COCO train2017", "COCO val2017"), 14: ("CrowdPose trainval", "CrowdPose test")}[
-        keypoints
-    ]
+    on, split = _DATA[keypoints]
     return ReadyNetwork(
         f"dekr_w{width}_{data}",
         f"dekr_w{width}",
@@ -68,6 +72,23 @@ def _dekr(
         address=f"{_DEKR}/{data}/{file}_{digits}-{date}.pth",
         sha256=digits,
         published=f"{ap} AP on {split}, flipped and rescored, by mmpose",
+    )
+
+
+def _higherhrnet(width: int, data: str, keypoints: int, ap: float, digits: str, date: str) -> ReadyNetwork:
+    """Of mmpose 0.x; its authors' own, and SWAHR's, lie on drives that give no address for a file."""
+    on, split = _DATA[keypoints]
+    return ReadyNetwork(
+        f"higherhrnet_w{width}_{data}",
+        f"higherhrnet_w{width}",
+        keypoints,
+        by="mmpose",
+        trained_on=on,
+        licence="Apache-2.0",
+        address=f"{_MMPOSE}/bottom_up/higher_hrnet{width}_{data}_512x512-{digits}_{date}.pth",
+        sha256=digits,
+        published=f"{ap} AP on {split}, flipped, by mmpose",
+        input_size=(512, 512),
     )
 
 
@@ -90,6 +111,9 @@ NETWORKS: tuple[ReadyNetwork, ...] = (
     _dekr(48, "coco", 17, 71.4, "dekr_hrnet-w48_8xb10-140e_coco-640x640", "74796c32", "20230124"),
     _dekr(32, "crowdpose", 14, 66.3, "dekr_hrnet-w32_8xb10-300e_crowdpose-512x512", "147bae97", "20221228"),
     _dekr(48, "crowdpose", 14, 67.9, "dekr_hrnet-w48_8xb5-300e_crowdpose-640x640", "4ea6031e", "20230128"),
+    _higherhrnet(32, "coco", 17, 67.7, "8ae85183", "20200713"),
+    _higherhrnet(48, "coco", 17, 68.6, "60fedcbc", "20200712"),
+    _higherhrnet(32, "crowdpose", 14, 65.5, "1aa4a132", "20201017"),
     _hrnet(32, "36af842e"),
     _hrnet(48, "8ef0771d"),
     ReadyNetwork(

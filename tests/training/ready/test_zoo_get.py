@@ -18,9 +18,11 @@ from samkr_edge.evaluation.rescoring import load_rescoring
 from samkr_edge.files.artefact import sha256_of, undisturbed
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import load_checkpoint
+from training.models.zoo import build_model, model_config
 from training.ready import download, table
-from training.ready.get import checkpoint_of
+from training.ready.get import checkpoint_of, get
 from training.ready.place import place_of
+from training.ready.table import ReadyNetwork
 
 GET = ["zoo", "get", "dekr_tiny"]
 
@@ -45,6 +47,29 @@ def test_a_network_arrives_with_where_it_comes_from(
     assert facts["licence"] == "Apache-2.0"
     assert printed["rescoring"] == str(tmp_path / "fp32.rescore.npz")
     assert load_rescoring(printed["rescoring"], COCO17).features.links
+
+
+def test_a_network_trained_at_another_size_than_its_models_keeps_that(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "drawn.pth"
+    torch.save(build_model(model_config("swahr_tiny")).state_dict(), file)
+    digits = sha256_of(file)
+    file = file.rename(tmp_path / f"higher-{digits[:8]}.pth")
+    line = ReadyNetwork(
+        "higher",
+        "swahr_tiny",
+        17,
+        by="nobody",
+        trained_on="nothing",
+        licence="Apache-2.0",
+        address=f"https://nobody.example/{file.name}",
+        sha256=digits,
+        input_size=(96, 160),
+    )
+    checkpoint = load_checkpoint(get(line, str(file)))
+    assert checkpoint.card.input_size == checkpoint.config.input_size == (96, 160)
+    assert "not finished" not in capsys.readouterr().err
 
 
 def test_what_was_fetched_needs_no_connection(
