@@ -257,8 +257,8 @@ def _faults(
     shares: dict[str, float] = {}
     for suspect in reference.suspects:
         count = len(suspect.change.heatmap)
-        error = [tiles(b[:count] - a[:count]) for a, b in zip(source, found, strict=True)]
-        change = [tiles(part) for part in suspect.change]
+        error = tiles([b[:count] - a[:count] for a, b in zip(source, found, strict=True)])
+        change = tiles(suspect.change)
         strength = sum(float(np.linalg.norm(d)) / size for d, size in zip(change, sizes, strict=True))
         if strength < LEAST_CHANGE:
             continue

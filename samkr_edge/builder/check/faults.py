@@ -66,10 +66,19 @@ def explains(
     return all(np.linalg.norm(e - beta * d) <= max(most, np.linalg.norm(e) / 2) for e, d, most in pairs)
 
 
-def tiles(maps: np.ndarray) -> np.ndarray:
-    """Maps (N, C, h, w) as T blocks of neighbouring pixels each, (N * T, C * 64); incomplete tiles are left out."""
+def tiles(several: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Maps (N, C, h, w) of one image, each as T blocks of neighbouring pixels, (N * T, C * S * S).
+
+    A block is 8 x 8 pixels of the coarsest map, and the same part of the image in the finer ones. Incomplete blocks are
+    left out.
+    """
+    coarsest = min(maps.shape[2] for maps in several)
+    return [_tiles(maps, maps.shape[2] // coarsest) for maps in several]
+
+
+def _tiles(maps: np.ndarray, factor: int) -> np.ndarray:
     count, channels, height, width = maps.shape
-    side = min(TILE, height, width)
+    side = min(TILE * factor, height, width)
     rows, columns = height // side, width // side
     cut = maps[:, :, : rows * side, : columns * side].reshape(count, channels, rows, side, columns, side)
     return cut.transpose(0, 2, 4, 1, 3, 5).reshape(count * rows * columns, channels * side * side)
