@@ -261,7 +261,7 @@ def _check_settings(
         default = type(known.get(name))
         if default is bool and type(value) is bool:
             continue
-        kinds = (int,) if default is int else (int, float)
+        kinds = {bool: (), int: (int,)}.get(default, (int, float))
         least, most = limits.get(name, (-inf, inf))
         if type(value) not in kinds or not isfinite(value) or not least <= value <= most:
             expected = "true or false" if default is bool else f"a number from {least} to {most}"

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.model_card import ModelCard
-from training.checkpoint import skeleton_for
+from training.checkpoint import new_card, skeleton_for
 from training.export import export_onnx
 from training.models.adaptive_conv import AffineSampling
 from training.models.hrnet import FuseModule
@@ -86,6 +85,6 @@ def quantized(network: PoseNet, policy: str, format: str | None = None) -> PoseN
 def export(network: PoseNet, path: Path, precision: str = "fp32", **options: Any) -> Path:
     """``network`` as ONNX at 64x64 with a card of that precision; ``options`` are those of ``export_onnx``."""
     config = network.config
-    card = ModelCard(config.name, skeleton_for(config.keypoints), SIZE, precision=precision)
+    card = replace(new_card(config, skeleton_for(config.keypoints), SIZE), precision=precision)
     export_onnx(network, card, path, size=SIZE, **options)
     return path
