@@ -69,7 +69,8 @@ def _precision(model: ModelResult) -> str:
 
 
 def _times(table: PaperTable, model: ModelResult) -> tuple[str, ...]:
-    return tuple(milliseconds(getattr(model.latency, key)) for key, _ in table.metrics)
+    times = {**dict(model.latency), **dict(model.split_ms)}
+    return tuple(milliseconds(times[key]) for key, _ in table.metrics)
 
 
 def _cell(value: float | None) -> str:

@@ -104,7 +104,7 @@ class Suite(_SuitePart):
         seconds: timing of one cell with all its models.
         split, limit: images that are scored; ``limit=None`` for all.
         anyway: also score models on images they were trained on: train-fit AP.
-        calibration_images: from the training split; noise for networks without data.
+        calibration_images: from the training split; networks without data see a few of noise.
     """
 
     schema_version: Literal[1] = 1

@@ -343,7 +343,7 @@ def test_models_are_made_by_our_commands_once(
     models = make_models(made, cell, tmp_path, Pictures())
     assert [path.name for path in models] == ["both-fp32-128x96.cpu.onnx", "both-int8-128x96.cpu.onnx"]
     assert [command[0] for command in commands] == ["export", "build", "quantize", "export", "build"]
-    assert commands[2][:5] == ["quantize", "samkr_tiny", "--untrained", "--random-images", "64"]
+    assert commands[2][:5] == ["quantize", "samkr_tiny", "--untrained", "--random-images", "8"]
     assert "128x96" in commands[3]
     make_models(made, cell, tmp_path, Pictures())
     assert len(commands) == 5

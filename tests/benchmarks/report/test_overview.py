@@ -215,11 +215,13 @@ def test_ours_stands_beside_the_papers_row_of_the_same_network_and_nowhere_else(
 
 
 def test_times_stand_in_table_6_with_the_device(row: RowMaker, run_of: RunMaker) -> None:
-    results = run_of([row("INT8 PTQ", 90.0, network="samkr_w48")], images=None)
+    parts = SplitMs(preprocess=1.2, network=86.4, decode=2.05, other=0.1)
+    results = run_of([row("INT8 PTQ", 90.0, network="samkr_w48", split_ms=parts)], images=None)
     table = TABLES[5]
+    assert [heading for _, heading in table.metrics] == ["network ms", "decode ms", "p50 ms", "p90 ms"]
     lines = [ours(table, line, [("Orin", results)]) for line in table.rows]
     assert lines[:2] == [[], []]
-    assert (lines[2][0].what, lines[2][0].cells) == ("INT8 PTQ, Orin", ("90.0", "97.2"))
+    assert (lines[2][0].what, lines[2][0].cells) == ("INT8 PTQ, Orin", ("86.4", "2.05", "90.0", "97.2"))
 
 
 def test_the_papers_page_needs_no_results_and_shares_no_column(
