@@ -14,7 +14,15 @@ from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 
 # The fixture `build`.
 Build = Callable[..., SerializedEngine]
-LAST = ("/heatmap_head/final/Conv", "/offset_head/final/Conv")
+LAST = tuple(
+    f"/{head}/Conv"
+    for head in (
+        "heatmap_head/final",
+        "offset_head/final",
+        "grouping_head/final_low",
+        "grouping_head/final_high",
+    )
+)
 
 
 def layers_of(engine: SerializedEngine) -> list[Layer]:
