@@ -104,8 +104,9 @@ def macs_of(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
         weight = shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1], ())
         reads = weight[1:]
     elif node.op_type == "ConvTranspose":
-        weight = shapes.get(node.input[1], ())  # (in channels, out channels, rows, columns)
-        reads = (*weight[:1], *weight[2:])
+        # Every input value is multiplied by its channel's weights, (out channels of a group, rows, columns).
+        out = shapes.get(node.input[0], ())
+        reads = shapes.get(node.input[1], ())[1:]
     elif node.op_type in _PRODUCTS:
         left = shapes.get(node.input[0], ())
         reads = left[:1] if attributes(node).get("transA") else left[-1:]

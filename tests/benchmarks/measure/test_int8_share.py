@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.measure.int8_share import int8_share
+from samkr_edge.builder.inspect.arithmetic import macs_of
 from samkr_edge.builder.inspect.lint import lint
 from samkr_edge.cli import run
 from samkr_edge.deploy import bundle_cache
@@ -116,3 +117,9 @@ def test_bench_and_inspect_count_the_same_products(tmp_path: Path) -> None:
     found = lint(Graph(onnx.load(path)))
     assert [one.macs for one in found.convolutions] == [18432, 1024, 2 * 8 * 5 * 8]
     assert found.int8_share == int8_share(path) == 18432 / (18432 + 1024 + 640)
+
+
+def test_a_transposed_convolution_multiplies_every_value_that_it_reads() -> None:
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2], pads=[1, 1, 1, 1])
+    shapes = {"x": (1, 2, 5, 6), "w": (2, 3, 4, 4), "y": (1, 3, 10, 12)}
+    assert macs_of(node, shapes) == 5 * 6 * 2 * 3 * 4 * 4
