@@ -75,6 +75,8 @@ def models(
     note = (
         "GMACs include the deformable convolutions; these papers call them GFLOPs. SAMKR's published figures leave "
         "the deformable convolutions out, DEKR's do not: counted the same way, SAMKR is the heavier one. "
+        "SWAHR's include its scale branches, which only training has. A transposed convolution, which HigherHRNet and "
+        "SWAHR have, counts by its output as in theirs: four times what it multiplies. "
         "NAME_1block is a model with one adaptive convolution per branch instead of two."
     )
     emit({"models": rows, "note": note}, Group(table, note), as_json)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from training.cli.models import PRINTED
 from training.models.fold import fold_batch_norms
 from training.models.grouping_net import GroupingHead, GroupingNet
 from training.models.macs import count_cost
@@ -61,6 +62,21 @@ def test_sizes_are_those_of_the_official_code(
     cost = count_cost(model_config(name, keypoints))
     assert cost.parameters == parameters
     assert round(cost.macs / 1e9, 1) == gmacs
+
+
+@pytest.mark.parametrize("name", ["swahr_w32", "swahr_w48"])
+def test_what_is_printed_of_swahr_includes_the_scale_branches(name: str) -> None:
+    config = model_config(name)
+    with torch.device("meta"):
+        network = build_model(config)
+    height, width = config.input_size
+    branches = 0
+    for branch, stride in zip(network.scale_branches, (4, 2), strict=True):
+        weights = sum(m.weight.numel() for m in branch.modules() if isinstance(m, nn.Conv2d))
+        branches += weights * (height // stride) * (width // stride)
+    printed = float(PRINTED[name][1])
+    assert round((count_cost(config).macs + branches) / 1e9, 1) == printed
+    assert round(count_cost(config).macs / 1e9, 1) < printed
 
 
 def test_only_training_has_the_scale_branches(tiny: GroupingNet, image: Tensor) -> None:
