@@ -3,9 +3,8 @@
 Convolutions count as in HRNet's and DEKR's own tool: output size x kernel weights. Adaptive (deformable) convolutions
 are included; bilinear sampling, batch norms and additions are not. A transposed convolution counts by its output's size
 too, as in HigherHRNet's and SWAHR's printed figures: at stride 2 that is four times what it multiplies. The GFLOPs of
-these papers are GMACs. The tool
-behind SAMKR's printed 44.9 did not count deformable convolutions, so its numbers are below ours and cannot be compared
-with DEKR's 45.4, which does count them.
+these papers are GMACs. The tool behind SAMKR's printed 44.9 did not count deformable convolutions, so its numbers are
+below ours and cannot be compared with DEKR's 45.4, which does count them.
 """
 
 from __future__ import annotations
