@@ -147,7 +147,8 @@ class ModelCard:
             "stride": self.stride,
             "precision": self.precision,
             "stage": self.stage,
-            "decoding": self.decoding,
+            # A card without it is of offsets, as all were before there was grouping.
+            **({} if self.grouping is None else {"decoding": self.decoding}),
             "decode": asdict(self.grouping or self.decode),
             "decode_in": self.decode_in,
             "provenance": self.provenance,

@@ -28,8 +28,9 @@ def test_the_card_says_how_it_is_decoded_and_what_the_maps_are() -> None:
 
 def test_a_card_from_before_there_was_grouping_is_of_offsets() -> None:
     data = ModelCard("samkr_w32", COCO17, (64, 64)).to_dict()
-    del data["decoding"]
+    assert "decoding" not in data
     assert ModelCard.from_dict(data).decoding == "offsets"
+    assert ModelCard.from_dict({**data, "decoding": "offsets"}).decoding == "offsets"
 
 
 @pytest.mark.parametrize(

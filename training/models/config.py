@@ -58,7 +58,9 @@ class ModelConfig:
         return 4 if self.decoding == "offsets" else 2
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; those of grouping only where there is some: the files of other networks stay what they were."""
+        grouped = () if self.decoding == "grouping" else ("decoding", "deconv_blocks")
+        return {name: value for name, value in asdict(self).items() if name not in grouped}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:

@@ -1,0 +1,155 @@
+"""The three systems side by side, small: SAMKR, DEKR and SWAHR trained alike on rendered people, FP32 and INT8.
+
+    samkr-edge data synth people --liveliness 0.3
+    python -m benchmarks.host.family --data people --out runs -o benchmarks/results/family.json
+
+The tiny networks share a trunk and a recipe, so what differs is the head, its loss and its decoding. Each is trained
+for the recipe's minutes with every seed, quantized (PTQ), built for this CPU and scored on the val split, one pass.
+Then all models of a seed are timed in turns on the same images: from image to poses, one thread. Seeds take turns over
+the networks, and the same command goes on where it stopped. The minutes are of a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.host.kept_run import kept_run
+from samkr_edge.child_process import command
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.files.artefact import sha256_of, write_json
+
+NETWORKS = ("samkr_tiny", "dekr_tiny", "swahr_tiny")
+PRECISIONS = ("fp32", "int8")
+# What the table shows: accuracy by COCO's keys, times by the stage, milliseconds.
+SCORES, TIMES = ("ap", "ar"), ("network", "decode", "total")
+
+
+def samkr_edge(*words: str) -> None:
+    """Run a command of ours; its output goes to stderr."""
+    subprocess.run(command(*words), check=True, stdout=sys.stderr)
+
+
+def built(network: str, data: Path, folder: Path, settings: list[str]) -> dict[str, Path]:
+    """Precision -> the model for this CPU, of a network trained in ``folder``; what is there is kept."""
+    run, ptq = folder / "fp32", folder / "ptq.pt"
+    options = [option for setting in settings for option in ("--set", setting)]
+    samkr_edge("train", network, "--data", str(data), "--out", str(run), "--resume", *options)
+    models: dict[str, Path] = {}
+    for precision, source in zip(PRECISIONS, (run / "final.pt", ptq), strict=True):
+        models[precision] = folder / f"{network}-{precision}.built.onnx"
+        if models[precision].is_file():
+            continue
+        if precision == "int8":
+            samkr_edge("quantize", str(run / "final.pt"), "--data", str(data), "-o", str(ptq))
+        exported = folder / f"{network}-{precision}.onnx"
+        samkr_edge("export", str(source), "-o", str(exported))
+        samkr_edge("build", str(exported), "--target", "cpu", "-o", str(models[precision]))
+    return models
+
+
+def measured(models: list[Path], data: Path, folder: Path, seconds: float) -> list[dict[str, Any]]:
+    """AP, AR and times of models in turns, by ``bench``; a finished measurement is kept."""
+    results = folder / "results.json"
+    if not results.is_file():
+        words = ("--data", str(data), "--seconds", f"{seconds:g}", "--threads", "1", "--out", str(folder))
+        samkr_edge("bench", *map(str, models), *words)
+    found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+    return [
+        {
+            "network": row["network"],
+            "precision": row["precision"],
+            **{key: row["accuracy"][key] for key in SCORES},
+            "network_ms": row["split_ms"]["network"],
+            "decode_ms": row["split_ms"]["decode"],
+            "total_ms": row["latency"]["p50_ms"],
+            "stable": row["stable"],
+        }
+        for row in found["models"]
+    ]
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each network and precision: of every figure the mean over the seeds, its least and its largest."""
+    table = []
+    for network in NETWORKS:
+        for precision in PRECISIONS:
+            own = [row for row in rows if (row["network"], row["precision"]) == (network, precision)]
+            if not own:
+                continue
+            figures = (*SCORES, *(f"{stage}_ms" for stage in TIMES))
+            of = {name: [float(row[name]) for row in own] for name in figures}
+            table.append(
+                {
+                    "network": network,
+                    "precision": precision,
+                    "seeds": len(own),
+                    **{
+                        name: {
+                            "mean": round(statistics.mean(values), 2),
+                            "least": round(min(values), 2),
+                            "largest": round(max(values), 2),
+                        }
+                        for name, values in of.items()
+                    },
+                }
+            )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="a data directory with train and val")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--minutes", type=float, help="of training, in place of the recipes'")
+    parser.add_argument("--seconds", type=float, default=20, help="of timing, each model")
+    parser.add_argument("--set", nargs="+", default=[], dest="settings", help="key=value of all recipes")
+    parser.add_argument("-o", "--json", type=Path, help="JSON file to write, after every seed")
+    given = parser.parse_args()
+    minutes = [] if given.minutes is None else [f"schedule.minutes={given.minutes:g}"]
+    rows: list[dict[str, Any]] = []
+    for seed in given.seeds:
+        folder = given.out / f"seed{seed}"
+        settings = [f"seed={seed}", *minutes, *given.settings]
+        models = [
+            model
+            for network in given.networks
+            for model in built(network, given.data, folder / network, settings).values()
+        ]
+        rows += [
+            {"seed": seed, **row} for row in measured(models, given.data, folder / "bench", given.seconds)
+        ]
+        if given.json:
+            splits = {split: open_dataset(given.data, split) for split in ("train", "val")}
+            write_json(
+                given.json,
+                kept_run(
+                    command="python -m benchmarks.host.family",
+                    settings=[*minutes, *given.settings],
+                    images={split: len(each) for split, each in splits.items()},
+                    annotations_sha256={
+                        split: sha256_of(each.annotation_path) for split, each in splits.items()
+                    },
+                    table=summary(rows),
+                    rows=rows,
+                ),
+            )
+    for row in summary(rows):
+        figures = "   ".join(
+            f"{name} {row[name]['mean']:.2f} [{row[name]['least']:.2f}, {row[name]['largest']:.2f}]"
+            for name in (*SCORES, "network_ms", "decode_ms", "total_ms")
+        )
+        print(f"{row['network']:12s} {row['precision']}   {figures}")
+
+
+if __name__ == "__main__":
+    main()
