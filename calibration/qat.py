@@ -15,8 +15,10 @@ from calibration.ranges import SMALLEST
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, network_of
 from training.export import weights_digest
+from training.loop.grouping_losses import GroupingLossSettings, tags_at
 from training.loop.hooks import TrainingHooks
 from training.loop.losses import LossSettings, heatmap_loss, offset_loss
+from training.loop.objective import ObjectiveSettings
 from training.models.pose_net import PoseNet
 
 
@@ -27,7 +29,8 @@ class FineTuning(TrainingHooks):
     of the run), in the ratio to the channel's largest weight that calibration found. Then they are frozen, and the rest
     of the run trains the weights within them.
 
-    Teacher: the maps of a float network are further targets, weighted as the labels are, times ``teacher_weight``.
+    Teacher: the maps of a float network are further targets, weighted as the labels are, times ``teacher_weight``; its
+    tags are at the labelled joints, see ``tag_distance``.
     """
 
     frozen_norms = True
@@ -35,7 +38,7 @@ class FineTuning(TrainingHooks):
     def __init__(
         self,
         network: PoseNet,
-        loss: LossSettings,
+        loss: ObjectiveSettings,
         *,
         freeze_at: float = 0.5,
         teacher: PoseNet | None = None,
@@ -70,28 +73,63 @@ class FineTuning(TrainingHooks):
 
         Args:
             image: normalised (N, 3, H, W).
-            maps: the network's: heatmap (N, K+1, h, w) and offset (N, 2K, h, w).
+            maps: the network's, (N, C, h, w) by the names of its ``forward_training``.
             batch: targets and weights, each (N, ...).
         """
         if self.teacher is None:
             return {}
         with torch.no_grad():
-            taught_heatmap, taught_offset = self.teacher.to(image.device)(image)
-        return {
-            "teacher heatmap": self.teacher_weight
-            * self._loss.heatmap_weight
-            * heatmap_loss(maps["heatmap"], taught_heatmap, batch["mask"]),
-            "teacher offset": self.teacher_weight
-            * self._loss.offset_weight
-            * offset_loss(maps["offset"], taught_offset, batch["offset_weight"]),
-        }
+            taught = self.teacher.to(image.device).forward_training(image)
+        compare = _grouping_distances if isinstance(self._loss, GroupingLossSettings) else _offset_distances
+        terms = compare(maps, taught, batch, self._loss)  # type: ignore[arg-type]
+        return {f"teacher {name}": self.teacher_weight * value for name, value in terms.items()}
+
+
+def tag_distance(tag: Tensor, taught: Tensor, joints: Tensor) -> Tensor:
+    """How far tags are from a teacher's, a scalar: the mean over images of the variance of their difference at joints.
+
+    The variance, since grouping reads differences of tags alone: a network may have all of an image's tags higher or
+    lower than its teacher.
+
+    Args:
+        tag: the network's (N, K, h, w).
+        taught: the teacher's, same shape.
+        joints: int64 (N, P, K, 2), see ``training.data.encode_grouping``.
+    """
+    visible = joints[..., 1].to(tag.dtype)
+    count = visible.sum((1, 2)).clamp(min=1)
+    apart = tags_at(tag - taught, joints)
+    mean = (apart * visible).sum((1, 2)) / count
+    squared = (apart - mean[:, None, None]) ** 2 * visible
+    return (squared.sum((1, 2)) / count).mean()
+
+
+def _offset_distances(
+    maps: dict[str, Tensor], taught: dict[str, Tensor], batch: dict[str, Tensor], loss: LossSettings
+) -> dict[str, Tensor]:
+    """Of heatmap and offset (N, C, h, w), weighted as the labels' are."""
+    heatmap = heatmap_loss(maps["heatmap"], taught["heatmap"], batch["mask"])
+    offset = offset_loss(maps["offset"], taught["offset"], batch["offset_weight"])
+    return {"heatmap": loss.heatmap_weight * heatmap, "offset": loss.offset_weight * offset}
+
+
+def _grouping_distances(
+    maps: dict[str, Tensor], taught: dict[str, Tensor], batch: dict[str, Tensor], loss: GroupingLossSettings
+) -> dict[str, Tensor]:
+    """Of the heatmaps (N, K, h, w) of both resolutions, and of the tags at the labelled joints."""
+    low, high = (
+        heatmap_loss(maps[f"heatmap{end}"], taught[f"heatmap{end}"], batch[f"valid{end}"])
+        for end in ("_low", "")
+    )
+    tag = tag_distance(maps["tag"], taught["tag"], batch["joints"])
+    return {"heatmap": loss.heatmap_weight * (low + high), "tag": loss.pull_weight * tag}
 
 
 def open_teacher(checkpoint: Checkpoint, path: str, student: Checkpoint) -> PoseNet:
     """The float network that teaches ``student``.
 
     Raises:
-        SamkrError: SE-A79 it is quantized, SE-D26 it has other keypoints.
+        SamkrError: SE-A79 it is quantized, or of the other decoding, SE-D26 it has other keypoints.
     """
     fix = "give the FP32 checkpoint that was quantized"
     if checkpoint.kind != "float":
@@ -99,6 +137,16 @@ def open_teacher(checkpoint: Checkpoint, path: str, student: Checkpoint) -> Pose
             "SE-A79",
             f"{path} cannot teach this network, so nothing was trained",
             {"teacher": checkpoint.kind, "needed": "float"},
+            fix=fix,
+        )
+    if checkpoint.config.decoding != student.config.decoding:
+        raise SamkrError(
+            "SE-A79",
+            f"{path} cannot teach this network, so nothing was trained",
+            {
+                "teacher": f"{checkpoint.card.model}, decoded by {checkpoint.config.decoding}",
+                "needed": f"a network decoded by {student.config.decoding}, as {student.card.model} is",
+            },
             fix=fix,
         )
     student.card.skeleton.require_same(checkpoint.card.skeleton, "network", "teacher", fix=fix)

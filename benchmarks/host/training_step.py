@@ -25,9 +25,9 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
 from training.loop.batches import training_set
-from training.loop.losses import LossSettings, PoseLoss
+from training.loop.objective import loss_of, loss_settings
 from training.loop.precision import allow_tf32, computed, half_type
-from training.loop.recipe import Recipe, settings_of
+from training.loop.recipe import Recipe
 from training.loop.recipe_file import load_recipe
 from training.loop.threads import keep_freed_memory
 from training.models.deploy import normalise
@@ -43,9 +43,9 @@ class TimedStep:
         dataset = open_dataset(data, "train")
         config = model_config(recipe.model or "samkr_tiny", len(dataset.skeleton))
         self.recipe, self.device = recipe, device
-        self.samples = training_set(recipe, dataset, config.input_size)
+        self.samples = training_set(recipe, dataset, config.input_size, config.decoding)
         self.network = build_model(config).train().to(device)
-        self.loss = PoseLoss(settings_of(LossSettings, recipe.loss))
+        self.loss = loss_of(loss_settings(recipe, config.decoding))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)
         self.precision = computed(recipe.precision, device)
         self.half = half_type(self.precision)

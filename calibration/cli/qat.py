@@ -74,8 +74,7 @@ def qat(
     from samkr_edge.dataset.usable import require_splits
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.loop.fit import fit
-    from training.loop.losses import LossSettings
-    from training.loop.recipe import settings_of
+    from training.loop.objective import loss_settings, require_suited
     from training.loop.recipe_file import as_taught, load_recipe
 
     settings = load_recipe(
@@ -84,7 +83,8 @@ def qat(
     if threads:
         settings = settings.model_copy(update={"threads": threads})
     source = load_checkpoint(checkpoint)
-    settings = as_taught(settings, source.card.provenance.get("training", {}))
+    settings = as_taught(settings, source.card.provenance.get("training", {}), source.config.decoding)
+    require_suited(settings, replace(source.config, scale_branch=True))
     _require_kind(source, checkpoint, data, control)
     require_splits(data, ("train",))
     dataset = open_dataset(data, "train")
@@ -92,7 +92,7 @@ def qat(
     network = network_of(source)
     hooks = FineTuning(
         network,
-        settings_of(LossSettings, settings.loss),
+        loss_settings(settings, source.config.decoding),
         freeze_at=freeze_ranges,
         teacher=open_teacher(load_checkpoint(teacher), str(teacher), source) if teacher else None,
         teacher_weight=teacher_weight,

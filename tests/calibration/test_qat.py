@@ -50,7 +50,7 @@ def tune(
     **more: Any,
 ) -> Checkpoint:
     recipe = load_recipe("qat", [f"schedule.steps={steps}", "batch_size=8", "threads=1", "precision=fp32"])
-    recipe = as_taught(recipe, start.card.provenance["training"])
+    recipe = as_taught(recipe, start.card.provenance["training"], start.config.decoding)
     network = network_of(start)
     hooks = FineTuning(
         network, LOSS, teacher=network_of(teacher) if teacher else None, teacher_weight=teacher_weight

@@ -111,8 +111,9 @@ def _model_of(recipe: Recipe, data: Path) -> str:
     """The network that a recipe trains.
 
     Raises:
-        SamkrError: SE-U32 it does not train a network itself, SE-U87 its loss needs another network.
+        SamkrError: SE-U32 it does not train a network itself, SE-U31 and SE-U87 it does not suit its network.
     """
+    from training.loop.objective import require_suited
     from training.models.zoo import model_config
 
     if recipe.model is None:
@@ -121,13 +122,7 @@ def _model_of(recipe: Recipe, data: Path) -> str:
             f"the recipe {recipe.name} fine-tunes a quantized checkpoint and trains no network of its own",
             fix=f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt",
         )
-    if recipe.loss.kind == "swahr" and not model_config(recipe.model).scale_branch:
-        raise SamkrError(
-            "SE-U87",
-            f"{recipe.model} has no scale branch, which SWAHR's loss trains, so nothing was trained",
-            {"in papers": "SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"},
-            fix="run the same command with --set loss.kind=dekr",
-        )
+    require_suited(recipe, model_config(recipe.model))
     return recipe.model
 
 
@@ -156,6 +151,7 @@ def recipes(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
+    from training.loop.recipe import own_keys
     from training.loop.recipe_file import load_recipe, recipe_about, recipe_comment, recipe_names
     from training.loop.recipe_keys import COLUMNS, recipe_keys
 
@@ -172,7 +168,7 @@ def recipes(
         return
     found = {each: load_recipe(each) for each in ([name] if name else recipe_names())}
     if name:
-        content = found[name].model_dump(mode="json")
+        content = own_keys(found[name], _decoding_of(found[name]))
         text = "\n".join([*recipe_comment(name), yaml.safe_dump(content, sort_keys=False)])
         emit({"recipes": {name: content}}, text, as_json)
         return
@@ -184,9 +180,18 @@ def recipes(
         unit = next(unit for unit in ("epochs", "steps", "minutes") if getattr(schedule, unit))
         length = f"{getattr(schedule, unit):g} {unit}"
         batch = f"{settings.batch_size} x {settings.accumulate}"
-        table.add_row(each, settings.model or "-", length, batch, settings.loss.kind, recipe_about(each))
+        table.add_row(
+            each, settings.model or "-", length, batch, settings.loss.kind or "-", recipe_about(each)
+        )
     emit(
-        {"recipes": {each: settings.model_dump(mode="json") for each, settings in found.items()}},
+        {"recipes": {each: own_keys(settings, _decoding_of(settings)) for each, settings in found.items()}},
         table,
         as_json,
     )
+
+
+def _decoding_of(recipe: Recipe) -> str | None:
+    """How the recipe's network is decoded; None for one that fine-tunes any."""
+    from training.models.zoo import model_config
+
+    return model_config(recipe.model).decoding if recipe.model else None

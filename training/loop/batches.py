@@ -16,11 +16,13 @@ from torch import Tensor
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.images import ReadImage, read_image
-from training.data.settings import AugmentSettings, EncodeSettings
+from training.data.settings import AugmentSettings
+from training.data.targets import shows_anybody
 from training.data.training_set import TrainingSet
+from training.loop.objective import target_settings
 from training.loop.recipe import Recipe, settings_of
 
-# An epoch of at least so many samples without one person's centre is no accident of the augmentation.
+# An epoch of at least so many samples that show nobody to learn from is no accident of the augmentation.
 _LEAST_BLANK = 64
 
 
@@ -28,6 +30,7 @@ def training_set(
     recipe: Recipe,
     dataset: KeypointDataset,
     input_size: tuple[int, int],
+    decoding: str,
     *,
     read: ReadImage = read_image,
 ) -> TrainingSet:
@@ -37,12 +40,13 @@ def training_set(
         recipe: its section ``data``, and the seed.
         dataset: the split.
         input_size: the model's, height and width.
+        decoding: the model's, which decides what the targets are.
         read: reads an image file, (H, W, 3).
     """
     return TrainingSet(
         dataset,
         recipe.data.input_size or input_size,
-        settings_of(EncodeSettings, recipe.data),
+        target_settings(recipe, decoding),
         settings_of(AugmentSettings, recipe.data),
         seed=recipe.seed,
         cache_mb=recipe.data.cache_mb,
@@ -78,7 +82,7 @@ class Batches:
         self.waited, self.worked, self.made = 0.0, 0.0, 0
         self._samples, self._size, self._pinned = samples, size, pinned
         self._per_epoch = batches_per_epoch(samples, size)
-        self._blank = 0  # samples since a person's centre was drawn
+        self._blank = 0  # samples since there was somebody to learn from
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
         self._queue: Queue[dict[str, Tensor] | BaseException] = Queue(maxsize=4)
         self._stop = threading.Event()
@@ -94,7 +98,8 @@ class Batches:
         """The next batch: the tensors of a sample, stacked to (N, ...); raises what making it raised.
 
         Raises:
-            SamkrError: SE-D20 no sample of a whole epoch (of 64 if that is more) had a person's centre.
+            SamkrError: SE-D20 no sample of a whole epoch (of 64 if that is more) had a person's centre, or a keypoint
+                with a tag.
         """
         started = time.monotonic()
         item = self._queue.get()
@@ -137,14 +142,14 @@ class Batches:
         return {key: self._stack([item[key] for item in items]) for key in items[0]}
 
     def _count_blank(self, items: list[dict[str, Tensor]]) -> None:
-        centers = [bool(item["heatmap"][-1].numpy().any()) for item in items]
-        self._blank = 0 if any(centers) else self._blank + len(items)
+        self._blank = 0 if any(map(shows_anybody, items)) else self._blank + len(items)
         if self._blank < max(len(self._samples), _LEAST_BLANK):
             return
         augment, (height, width) = self._samples.augment_settings, self._samples.input_size
+        what = "keypoint" if "joints" in items[0] else "centre"
         raise SamkrError(
             "SE-D20",
-            f"nobody had a centre in {self._blank} samples in a row, so there is nothing to learn and training stopped",
+            f"nobody had a {what} in {self._blank} samples in a row, so there is nothing to learn and training stopped",
             {
                 "images": f"{len(self._samples)} of {self._samples.dataset.annotation_path}",
                 "input": f"{height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "

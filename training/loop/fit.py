@@ -75,7 +75,9 @@ def fit(
         _set_up_torch(recipe, team)
         validation = Validation(recipe.validation, dataset) if recipe.validation.wanted else None
         reader = ListeningReader()
-        samples = training_set(recipe, dataset, start.card.input_size, read=reader.read)
+        samples = training_set(
+            recipe, dataset, start.card.input_size, network.config.decoding, read=reader.read
+        )
         run = Run(network, start, recipe, samples, out, team, hooks or TrainingHooks())
         if resume:
             run.resume()

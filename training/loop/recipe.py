@@ -15,8 +15,9 @@ from training.input_size import STEP, is_possible, nearest
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# Settings of `data` that say nothing about what is learned.
-_OF_THE_MACHINE = {"split", "workers", "cache_mb"}
+# Keys that mean something to networks of one decoding alone; others refuse them.
+_OFFSETS: dict[str, Any] = {"decoding": "offsets"}
+_GROUPING: dict[str, Any] = {"decoding": "grouping"}
 
 
 class Section(BaseModel):
@@ -58,41 +59,60 @@ class DataSection(Section):
         "short: the image's short side fills the input's and the ends of the long side are cut off, as in DEKR's "
         "training; people are then about as large as `--resize paper` shows them",
     )
-    sigma: float = Field(default=2.0, ge=0.6, description="sigma of the keypoints' Gaussians, map pixels")
+    sigma: float = Field(
+        default=2.0, ge=0.6, description="sigma of the keypoints' Gaussians, pixels of their map"
+    )
     center_sigma: float = Field(
-        default=4.0, ge=0.6, description="sigma of the person centres' Gaussians, map pixels"
+        json_schema_extra=_OFFSETS,
+        default=4.0,
+        ge=0.6,
+        description="sigma of the person centres' Gaussians, map pixels",
     )
     offset_radius: int = Field(
+        json_schema_extra=_OFFSETS,
         default=4,
         ge=1,
-        description="offsets are learned within this distance of a centre in x and in y, map pixels",
+        description="learned within this distance of a centre in x and in y, map pixels",
     )
     background_weight: float = Field(
-        default=0.1, ge=0, le=1, description="weight of the heatmap loss away from every Gaussian (`dekr`)"
+        json_schema_extra=_OFFSETS,
+        default=0.1,
+        ge=0,
+        le=1,
+        description="weight of the heatmap loss away from every Gaussian (`dekr`)",
     )
     offset_extent: Extent = Field(
+        json_schema_extra=_OFFSETS,
         default="person",
         description="a person's offsets weigh 1 / extent. person: the diagonal of the box of the labelled joints. "
         "image: that of the box from the image's origin, as the official code has it: people at the top left weigh "
         "most. Set `loss.offset_weight` to match",
     )
     smallest_extent: float = Field(
+        json_schema_extra=_OFFSETS,
         default=32.0,
         ge=1,
         description="least extent of a `person`, input pixels: a single joint has none. Meant for an input of 512; "
         "lower it for a smaller one",
     )
     smallest_person: float | None = Field(
+        json_schema_extra=_OFFSETS,
         default=None,
         ge=0,
         description="people of COCO with an area below its square get no centre and no offsets, source pixels; null: "
         "32, and in images with a short side below 400 proportionally less",
     )
+    max_people: int = Field(
+        default=30,
+        ge=1,
+        json_schema_extra=_GROUPING,
+        description="people of an image whose tags are learned; of more, the largest",
+    )
     parity: bool = Field(
         default=False,
         description="the official code's quirks to the letter: half a pixel in the placement, biased joints of "
-        "mirrored images, shifted windows of offsets, unlearned padding. Needs `crop: short`, implies "
-        "`offset_extent: image` and, if null, `smallest_person: 32`",
+        "mirrored images, unlearned padding. offsets: shifted windows of offsets; implies `offset_extent: image` and, "
+        "if null, `smallest_person: 32`. grouping: Gaussians around whole map pixels. Needs `crop: short`",
     )
     workers: int = Field(default=1, ge=1, le=64, description="threads that prepare batches")
     cache_mb: int = Field(default=1024, ge=0, description="cache for decoded images, MB")
@@ -125,7 +145,9 @@ class OptimizerSection(Section):
 class ScheduleSection(Section):
     """How long and how fast; exactly one of epochs, steps, minutes."""
 
-    kind: Literal["step", "cosine"] = Field(default="step", description="how the learning rate falls")
+    kind: Literal["step", "cosine", "linear"] = Field(
+        default="step", description="how the learning rate falls; linear: from the end of the warm-up"
+    )
     epochs: int | None = Field(default=None, ge=1, description="length; one of epochs, steps and minutes")
     steps: int | None = Field(default=None, ge=1, description="length in updates of the weights")
     minutes: float | None = Field(default=None, gt=0, description="length in minutes of training")
@@ -136,7 +158,21 @@ class ScheduleSection(Section):
     warmup_steps: int = Field(
         default=0, ge=0, description="updates over which the rate rises to its full value"
     )
-    final: float = Field(default=0.01, ge=0, le=1, description="cosine: final rate as a share of the first")
+    warmup_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="instead, share of the length over which the rate rises from a tenth of its full value, as SWAHR's",
+    )
+    final: float = Field(
+        default=0.01, ge=0, le=1, description="cosine, linear: final rate as a share of the full one"
+    )
+
+    @model_validator(mode="after")
+    def one_warmup(self) -> ScheduleSection:
+        if self.warmup_steps and self.warmup_share:
+            raise ValueError("at most one of warmup_steps and warmup_share can be given")
+        return self
 
     @model_validator(mode="after")
     def one_length(self) -> ScheduleSection:
@@ -148,15 +184,32 @@ class ScheduleSection(Section):
 
 
 class LossSection(Section):
-    kind: Literal["dekr", "swahr"] = Field(
-        default="dekr", description="loss of the heatmaps; swahr needs a model with a scale branch"
+    kind: Literal["dekr", "higherhrnet", "swahr"] | None = Field(
+        default=None,
+        description="loss of the heatmaps. dekr: of networks with offsets; higherhrnet: of those with tags; swahr: of "
+        "either, if they have a scale branch; null: the first or the second",
     )
-    heatmap_weight: float = Field(default=1.0, ge=0, description="factor of the heatmap loss")
+    heatmap_weight: float = Field(
+        default=1.0, ge=0, description="factor of the heatmap loss, of both resolutions where there are two"
+    )
     offset_weight: float = Field(
+        json_schema_extra=_OFFSETS,
         default=0.007,
         ge=0,
         description="factor of the offset loss. The default belongs to `data.offset_extent: person`, and weighs "
         "offsets on COCO's photographs as DEKR's 0.03 does with `image`",
+    )
+    pull_weight: float = Field(
+        default=0.001,
+        ge=0,
+        json_schema_extra=_GROUPING,
+        description="factor of how far one person's tags are from their mean",
+    )
+    push_weight: float = Field(
+        default=0.001,
+        ge=0,
+        json_schema_extra=_GROUPING,
+        description="factor of how alike two people's tags are",
     )
     scale_weight: float = Field(default=1.0, ge=0, description="swahr: factor of the scales' regulariser")
 
@@ -259,9 +312,37 @@ class Recipe(Section):
         return self
 
 
-def taught(recipe: Recipe) -> dict[str, Any]:
-    """What a network was taught, to go on its card: augmentation and targets (``data``), and the ``loss``."""
-    return {
-        "data": recipe.data.model_dump(mode="json", exclude=_OF_THE_MACHINE),
-        "loss": recipe.loss.model_dump(mode="json"),
-    }
+def foreign_keys(recipe: Recipe, decoding: str) -> list[str]:
+    """Keys, as ``section.key``, that the recipe sets and that mean nothing to a network of this decoding."""
+    return [
+        f"{section}.{key}"
+        for section, marked in decoding_keys().items()
+        for key, own in marked.items()
+        if own != decoding and key in getattr(recipe, section).model_fields_set
+    ]
+
+
+def own_keys(recipe: Recipe, decoding: str | None) -> dict[str, Any]:
+    """The recipe as JSON, without the keys that mean nothing to networks of this decoding.
+
+    Args:
+        decoding: None: unknown, as of a recipe that fine-tunes any network; what it sets is kept.
+    """
+    content = recipe.model_dump(mode="json")
+    for section, marked in decoding_keys().items():
+        known = getattr(recipe, section).model_fields_set if decoding is None else ()
+        for key, own in marked.items():
+            if own != decoding and key not in known:
+                del content[section][key]
+    return content
+
+
+def decoding_keys() -> dict[str, dict[str, str]]:
+    """The keys that mean something to networks of one decoding alone: section -> key -> decoding."""
+    marked: dict[str, dict[str, str]] = {}
+    for section, field in Recipe.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            for key, inner in field.annotation.model_fields.items():
+                if isinstance(extra := inner.json_schema_extra, dict) and "decoding" in extra:
+                    marked.setdefault(section, {})[key] = str(extra["decoding"])
+    return marked

@@ -37,7 +37,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     return _validated(content, name)
 
 
-def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
+def as_taught(recipe: Recipe, facts: dict[str, Any], decoding: str) -> Recipe:
     """The recipe with the targets and the loss that its network was trained with, where it does not name its own.
 
     A network that is fine-tuned on Gaussians of another width would have to learn those first.
@@ -45,6 +45,7 @@ def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
     Args:
         recipe: of a fine-tuning.
         facts: the ``training`` part of a card's provenance; without a record the recipe stays as it is.
+        decoding: the network's.
 
     Raises:
         SamkrError: SE-U31 what the recipe names contradicts the record.
@@ -54,7 +55,7 @@ def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
         for name in ("data", "loss")
         if isinstance(facts.get(name), dict)
     }
-    if "data" in changes:  # old cards lack newer keys
+    if "data" in changes and decoding == "offsets":  # old cards lack newer keys
         changes["data"].setdefault("smallest_extent", 1.0)
         if changes["data"].get("parity"):
             changes["data"].setdefault("crop", "short")

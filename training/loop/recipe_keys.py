@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from training.loop.recipe import Recipe, Section
+from training.loop.recipe import Recipe, Section, decoding_keys
 from training.loop.recipe_file import load_recipe, recipe_names
+from training.models.zoo import model_config
 
 COLUMNS = ("key", "default", "allowed", "papers", "meaning")
 
@@ -22,8 +23,9 @@ class Key:
         key: ``section.key``.
         default: as in YAML; empty where it must be given.
         allowed: type and bounds.
-        papers: what the papers' recipes set instead of the default, and which ones where they differ.
-        meaning: for people.
+        papers: what the papers' recipes set instead of the default, and which ones where they differ; a key of one
+            decoding is compared among its recipes alone.
+        meaning: for people; begins with the decoding whose networks alone have the key.
     """
 
     key: str
@@ -41,7 +43,8 @@ def recipe_keys() -> list[Key]:
         if name.endswith(("_coco", "_crowdpose")) and "_from_" not in name  # which are variants
     ]
     papers = {name: load_recipe(name).model_dump(mode="json") for name in names}
-    return list(_keys(Recipe, papers))
+    decodings = {name: model_config(values["model"]).decoding for name, values in papers.items()}
+    return list(_keys(Recipe, papers, decodings))
 
 
 def markdown(keys: list[Key]) -> str:
@@ -53,22 +56,27 @@ def markdown(keys: list[Key]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def _keys(section: type[Section], papers: dict[str, Any], prefix: str = "") -> Iterator[Key]:
-    """The keys of one section; ``papers`` has its values by recipe."""
+def _keys(
+    section: type[Section], papers: dict[str, Any], decodings: dict[str, str], prefix: str = ""
+) -> Iterator[Key]:
+    """The keys of one section; ``papers`` has its values by recipe, ``decodings`` how the recipe's network decodes."""
+    marked = decoding_keys().get(prefix.rstrip("."), {})
     properties = section.model_json_schema(mode="validation")["properties"]
     for name, field in section.model_fields.items():
         inner, values = field.annotation, {recipe: values[name] for recipe, values in papers.items()}
         if isinstance(inner, type) and issubclass(inner, Section):
-            yield from _keys(inner, values, f"{name}.")
+            yield from _keys(inner, values, decodings, f"{name}.")
             continue
         default = None if field.is_required() else json.loads(json.dumps(field.default))
         own = name in ("name", "model") and not prefix  # each recipe has its own
+        only = marked.get(name)
+        values = {recipe: value for recipe, value in values.items() if only in (None, decodings[recipe])}
         yield Key(
             prefix + name,
             "" if field.is_required() else json.dumps(default).strip('"'),
             _allowed(properties[name]),
             "" if own else _set(values, default),
-            str(field.description),
+            f"{only}: {field.description}" if only else str(field.description),
         )
 
 
@@ -77,21 +85,32 @@ def _set(values: dict[str, Any], default: Any) -> str:
     groups: dict[str, set[str]] = {}
     for recipe, value in values.items():
         if value != default:
-            shown = f"{round(value, 4):g}" if isinstance(value, float) else json.dumps(value).strip('"')
+            shown = f"{value:.4g}" if isinstance(value, float) else json.dumps(value).strip('"')
             groups.setdefault(shown, set()).add(recipe)
     if [*groups.values()] == [set(values)]:
         return next(iter(groups))
-    return ", ".join(f"{shown} ({_called(group, set(values))})" for shown, group in groups.items())
+    return "; ".join(f"{shown} ({_called(group, set(values))})" for shown, group in groups.items())
 
 
 def _called(group: set[str], names: set[str]) -> str:
-    """The fewest words that all names of this group share and no other name has; else the names themselves."""
-    words = sorted(set.intersection(*(set(name.split("_")) for name in group)))
-    for count in range(1, len(words) + 1):
-        for chosen in combinations(words, count):
-            if {name for name in names if set(chosen) <= set(name.split("_"))} == group:
-                return " ".join(chosen)
-    return ", ".join(sorted(group))
+    """The group by words of its names: ``swahr, samkr w32``. Each part is words that names of the group alone have.
+
+    The part that covers most comes first, of equals the one of the fewest words.
+    """
+    places = {word: place for name in group for place, word in enumerate(name.split("_"))}
+    words = sorted(places, key=lambda word: (places[word], word))
+    parts = {
+        " ".join(chosen): covered
+        for count in range(1, 4)
+        for chosen in combinations(words, count)
+        if (covered := {name for name in names if set(chosen) <= set(name.split("_"))}) and covered <= group
+    }
+    called, left = [], set(group)
+    while left:
+        best = max(parts, key=lambda part: (len(parts[part] & left), -len(part.split())))
+        called.append(best)
+        left -= parts[best]
+    return ", ".join(called)
 
 
 def _allowed(schema: dict[str, Any]) -> str:

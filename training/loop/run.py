@@ -24,8 +24,9 @@ from training.data.training_set import TrainingSet
 from training.export import weights_digest
 from training.loop.batches import batches_per_epoch
 from training.loop.hooks import TrainingHooks
+from training.loop.objective import taught
 from training.loop.processes import Processes
-from training.loop.recipe import Recipe, taught
+from training.loop.recipe import Recipe
 from training.loop.resume import RunState, dump, fingerprint_of, on_cpu, restore
 from training.loop.update import Updater
 from training.models.pose_net import PoseNet
@@ -161,7 +162,7 @@ class Run:
         state = self.state
         facts = {
             "recipe": self.recipe.name,
-            **taught(self.recipe),
+            **taught(self.recipe, self.network.config.decoding),
             "precision": self.updater.precision,
             **self._trained_on,
             "steps": state.step,

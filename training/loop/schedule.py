@@ -15,7 +15,14 @@ def rate_factor(schedule: ScheduleSection, done: float, step: int) -> float:
         done: share of the run that is done, 0..1: of its steps, or of its minutes.
         step: updates so far, for the warm-up.
     """
-    warm = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+    warm, rising = 1.0, schedule.warmup_share
+    if schedule.warmup_steps:
+        warm = min(1.0, (step + 1) / schedule.warmup_steps)
+    elif done < rising:
+        warm = 0.1 + 0.9 * done / rising
+    if schedule.kind == "linear":
+        left = min(1.0, max(0.0, (1 - done) / (1 - rising)))
+        return warm * (schedule.final + (1 - schedule.final) * left)
     if schedule.kind == "cosine":
         return warm * (schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
     return warm * schedule.gamma ** sum(done >= milestone for milestone in schedule.milestones)

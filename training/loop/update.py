@@ -16,10 +16,10 @@ from training.loop.batches import Batches
 from training.loop.compiled import compiled
 from training.loop.ema import WeightAverage
 from training.loop.hooks import TrainingHooks
-from training.loop.losses import LossSettings, PoseLoss
+from training.loop.objective import loss_of, loss_settings
 from training.loop.precision import computed, half_type
 from training.loop.processes import Processes, without_averaging
-from training.loop.recipe import Recipe, settings_of
+from training.loop.recipe import Recipe
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
 
@@ -47,7 +47,7 @@ class Updater:
         self.precision = computed(recipe.precision, team.device)
         self._half = half_type(self.precision)
         self._parameters = [p for p in network.parameters() if p.requires_grad]
-        self._loss = PoseLoss(settings_of(LossSettings, recipe.loss))
+        self._loss = loss_of(loss_settings(recipe, network.config.decoding))
         self.optimizer = _optimizer(recipe, self._parameters)
         self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=self._half is torch.float16)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samkr_edge.errors import SamkrError
 from training.models.config import ModelConfig
-from training.models.grouping_net import GroupingNet
-from training.models.offset_net import OffsetNet
-from training.models.pose_net import PoseNet
+
+if TYPE_CHECKING:
+    from training.models.pose_net import PoseNet
 
 _W32 = ModelConfig("samkr_w32", scale_branch=True)
 _W48 = ModelConfig("samkr_w48", width=48, input_size=(640, 640))
@@ -93,4 +93,8 @@ def model_config(name: str, keypoints: int = 17) -> ModelConfig:
 
 def build_model(config: ModelConfig) -> PoseNet:
     """A network with fresh weights."""
+    # Here, so that names and structures are known without torch.
+    from training.models.grouping_net import GroupingNet
+    from training.models.offset_net import OffsetNet
+
     return GroupingNet(config) if config.decoding == "grouping" else OffsetNet(config)

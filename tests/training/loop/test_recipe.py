@@ -1,16 +1,17 @@
 """Recipes are checked when they are read, and every mistake in one is answered with what would have been right."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from samkr_edge.errors import SamkrError
-from training.data.settings import AugmentSettings, EncodeSettings
+from training.data.settings import AugmentSettings, EncodeSettings, GroupingEncodeSettings
+from training.loop.grouping_losses import GroupingLossSettings
 from training.loop.losses import LossSettings
-from training.loop.recipe import DataSection, LossSection, Recipe, Section, settings_of, taught
+from training.loop.objective import loss_settings, require_suited, target_settings, taught
+from training.loop.recipe import Recipe, own_keys, settings_of
 from training.loop.recipe_file import as_taught, load_recipe, recipe_about, recipe_comment, recipe_names
-from training.models.zoo import model_names
+from training.models.zoo import model_config, model_names
 
 
 def refused(name: str, *overrides: str) -> SamkrError:
@@ -34,7 +35,11 @@ def test_a_shipped_recipe_is_valid_and_names_a_model_of_the_zoo(name: str) -> No
 
 @pytest.mark.parametrize(
     ("name", "epochs", "falls"),
-    [("samkr_w32_coco", 140, (90, 120)), ("samkr_w48_crowdpose", 300, (200, 260))],
+    [
+        ("samkr_w32_coco", 140, (90, 120)),
+        ("samkr_w48_crowdpose", 300, (200, 260)),
+        ("higherhrnet_w32_coco", 300, (200, 260)),
+    ],
 )
 def test_milestones_fall_on_the_papers_epochs(name: str, epochs: int, falls: tuple[int, int]) -> None:
     schedule = load_recipe(name).schedule
@@ -93,13 +98,15 @@ def test_a_shipped_recipe_says_what_it_is_for_in_a_sentence(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in recipe_names() if n.endswith(("_coco", "_crowdpose", "_140"))])
 def test_a_recipe_of_a_paper_says_how_papers_test_it(name: str) -> None:
     recipe, comment = load_recipe(name), recipe_comment(name)
-    rescore, evaluate = (line.split() for line in comment if line.startswith("#   samkr-edge "))
-    assert [rescore[2], evaluate[2]] == ["rescore", "eval"]
-    for words in (rescore, evaluate):
+    *rescore, evaluate = (line.split() for line in comment if line.startswith("#   samkr-edge "))
+    # DEKR's rescoring is of poses found by offsets.
+    offsets = model_config(recipe.model).decoding == "offsets"
+    assert [words[2] for words in (*rescore, evaluate)] == [*(["rescore"] if offsets else []), "eval"]
+    for words in (*rescore, evaluate):
         assert {"RUN/final.pt", "--protocol", "paper"} <= {*words}
     crowd = "crowdpose" in name
     assert evaluate[evaluate.index("--split") + 1 :][:1] == ["test"] if crowd else "--split" not in evaluate
-    assert recipe.data.split in rescore or not crowd
+    assert not crowd or not offsets or recipe.data.split in rescore[0]
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
@@ -176,47 +183,95 @@ def test_a_recipe_survives_the_way_through_json() -> None:
 def test_a_fine_tuning_takes_targets_and_loss_from_its_network_and_the_rest_from_its_recipe(
     tmp_path: Path,
 ) -> None:
-    card = taught(load_recipe("samkr_tiny", ["data.rotation=7", "data.workers=3"]))
-    fine = as_taught(load_recipe("qat", ["data.scale=[1, 1]"]), card)
+    card = taught(load_recipe("samkr_tiny", ["data.rotation=7", "data.workers=3"]), "offsets")
+    fine = as_taught(load_recipe("qat", ["data.scale=[1, 1]"]), card, "offsets")
     assert (fine.data.sigma, fine.data.rotation, fine.loss.offset_weight) == (1.5, 7, 0.15)
     assert fine.data.scale == (1, 1)
     assert (fine.data.workers, fine.optimizer.lr) == (1, load_recipe("qat").optimizer.lr)
-    assert as_taught(load_recipe("qat"), {}) == load_recipe("qat")
+    assert as_taught(load_recipe("qat"), {}, "offsets") == load_recipe("qat")
 
 
 def test_a_card_from_before_there_was_a_crop_keeps_its_parity() -> None:
-    card = taught(load_recipe("samkr_tiny", ["data.parity=true", "data.crop=short"]))
+    card = taught(load_recipe("samkr_tiny", ["data.parity=true", "data.crop=short"]), "offsets")
     del card["data"]["crop"]
-    assert as_taught(load_recipe("qat"), card).data.crop == "short"
+    assert as_taught(load_recipe("qat"), card, "offsets").data.crop == "short"
 
 
 def test_a_fine_tuning_that_contradicts_its_network_is_refused() -> None:
-    card = taught(load_recipe("samkr_tiny", ["data.parity=true", "data.crop=short"]))
+    card = taught(load_recipe("samkr_tiny", ["data.parity=true", "data.crop=short"]), "offsets")
     with pytest.raises(SamkrError) as caught:
-        as_taught(load_recipe("qat", ["data.crop=fit"]), card)
+        as_taught(load_recipe("qat", ["data.crop=fit"]), card, "offsets")
     assert caught.value.code == "SE-U31"
     assert "crop: short" in caught.value.sentence()
 
 
+def test_settings_have_the_recipes_defaults() -> None:
+    recipe = Recipe(name="any", schedule={"steps": 1})
+    assert settings_of(AugmentSettings, recipe.data) == AugmentSettings()
+    assert target_settings(recipe, "offsets") == EncodeSettings()
+    assert target_settings(recipe, "grouping") == GroupingEncodeSettings()
+    assert loss_settings(recipe, "offsets") == LossSettings()
+    assert loss_settings(recipe, "grouping") == GroupingLossSettings()
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).model])
+def test_a_shipped_recipe_suits_its_network_and_its_own_keys_make_it_again(name: str) -> None:
+    recipe = load_recipe(name)
+    config = model_config(recipe.model)
+    require_suited(recipe, config)
+    shown = Recipe.model_validate(own_keys(recipe, config.decoding))
+    require_suited(shown, config)
+    assert shown == recipe
+
+
 @pytest.mark.parametrize(
-    ("section", "kind"),
-    [(DataSection, EncodeSettings), (DataSection, AugmentSettings), (LossSection, LossSettings)],
+    ("name", "override", "code", "said"),
+    [
+        ("swahr_tiny", "data.center_sigma=3", "SE-U31", ("data.center_sigma", "groups joints by tags")),
+        ("swahr_tiny", "loss.offset_weight=0.1", "SE-U31", ("loss.offset_weight",)),
+        ("samkr_tiny", "loss.pull_weight=0.1", "SE-U31", ("loss.pull_weight", "finds joints by offsets")),
+        ("samkr_tiny", "data.max_people=3", "SE-U31", ("data.max_people",)),
+        ("samkr_tiny", "loss.kind=swahr", "SE-U87", ("no scale branch", "--set loss.kind=dekr")),
+        ("samkr_tiny", "loss.kind=higherhrnet", "SE-U87", ("--set loss.kind=dekr",)),
+        ("swahr_tiny", "loss.kind=dekr", "SE-U87", ("--set loss.kind=higherhrnet",)),
+        ("swahr_tiny", "model=higherhrnet_w32", "SE-U87", ("no scale branch", "--set loss.kind=higherhrnet")),
+    ],
 )
-def test_settings_have_the_recipes_defaults(section: type[Section], kind: type[Any]) -> None:
-    assert settings_of(kind, section()) == kind()
+def test_what_means_nothing_to_the_network_is_refused(
+    name: str, override: str, code: str, said: tuple[str, ...]
+) -> None:
+    recipe = load_recipe(name, [override])
+    with pytest.raises(SamkrError) as caught:
+        require_suited(recipe, model_config(recipe.model))
+    assert caught.value.code == code
+    assert all(words in str(caught.value) for words in said)
+
+
+def test_a_network_with_tags_is_fine_tuned_as_it_was_taught_and_its_card_has_its_own_keys_alone() -> None:
+    taught_how = taught(load_recipe("swahr_tiny"), "grouping")
+    fine = as_taught(load_recipe("qat"), taught_how, "grouping")
+    require_suited(fine, model_config("swahr_tiny"))
+    assert (fine.data.sigma, fine.loss.kind) == (1.5, "swahr")
+    assert {"center_sigma", "offset_radius", "offset_weight"}.isdisjoint(
+        {**taught_how["data"], **taught_how["loss"]}
+    )
+    unknown = as_taught(load_recipe("qat"), {}, "grouping")
+    assert loss_settings(unknown, "grouping").kind == "higherhrnet"
 
 
 def test_a_card_from_before_there_was_a_floor_keeps_its_weights() -> None:
-    card = taught(load_recipe("samkr_tiny"))
+    card = taught(load_recipe("samkr_tiny"), "offsets")
     del card["data"]["smallest_extent"]
-    assert as_taught(load_recipe("qat"), card).data.smallest_extent == 1
-    assert as_taught(load_recipe("qat", ["data.smallest_extent=8"]), card).data.smallest_extent == 8
+    assert as_taught(load_recipe("qat"), card, "offsets").data.smallest_extent == 1
+    assert (
+        as_taught(load_recipe("qat", ["data.smallest_extent=8"]), card, "offsets").data.smallest_extent == 8
+    )
 
 
 def test_a_card_of_another_version_is_named_where_it_does_not_hold() -> None:
     card = {"data": {"mosaic": True}, "loss": None}
     with pytest.raises(SamkrError) as caught:
-        as_taught(load_recipe("qat"), card)
+        as_taught(load_recipe("qat"), card, "offsets")
     assert caught.value.message == "qat, with data and loss from the network's card, is not a valid recipe"
     assert list(caught.value.facts) == ["data.mosaic"]
 

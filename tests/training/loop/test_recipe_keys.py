@@ -28,9 +28,21 @@ def test_every_key_says_what_it_means(key: str) -> None:
         ("data.crop", "fit", "fit, short", "short"),
         ("data.center_sigma", "4.0", "number ≥ 0.6", "2 (crowdpose)"),
         ("data.parity", "false", "true, false", ""),
-        ("loss.kind", "dekr", "dekr, swahr", "swahr (samkr w32)"),
+        (
+            "loss.kind",
+            "null",
+            "dekr, higherhrnet, swahr or null",
+            "dekr (dekr, samkr w48); higherhrnet (higherhrnet); swahr (swahr, samkr w32)",
+        ),
         ("loss.offset_weight", "0.007", "number ≥ 0", "0.03"),
-        ("batch_size", "40", "integer ≥ 1", "10 (w32), 5 (w48)"),
+        (
+            "accumulate",
+            "1",
+            "integer ≥ 1",
+            "4 (higherhrnet, dekr w32, samkr w32); 8 (swahr, dekr w48, samkr w48)",
+        ),
+        ("optimizer.lr", "0.001", "number > 0", "0.002 (swahr w32); 0.00096 (swahr w48)"),
+        ("data.offset_extent", "person", "person, image", "image"),
         ("ema", "null", "number > 0, < 1 or null", ""),
     ],
 )
@@ -52,3 +64,9 @@ def test_the_document_holds_the_table() -> None:
 def test_recipes_prints_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
     recipes(None, keys=True, as_json=True)
     assert [entry["key"] for entry in json.loads(capsys.readouterr().out)["keys"]] == [*KEYS]
+
+
+def test_a_key_of_one_decoding_says_so() -> None:
+    assert KEYS["data.max_people"].meaning.startswith("grouping: ")
+    assert KEYS["data.offset_radius"].meaning.startswith("offsets: ")
+    assert ":" not in KEYS["data.flip"].meaning

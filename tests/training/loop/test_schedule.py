@@ -28,6 +28,19 @@ def test_steps_fall_by_gamma_at_each_milestone() -> None:
     assert [rate_factor(schedule, done, 0) for done in (0.49, 0.5, 0.8)] == pytest.approx([1, 0.1, 0.01])
 
 
+def test_swahrs_rate_rises_from_a_tenth_and_then_falls_in_a_line_to_nothing() -> None:
+    schedule = ScheduleSection(kind="linear", epochs=300, warmup_share=0.01, final=0)
+    epochs = {0: 0.1, 1: 0.4, 3: 1.0, 102: 2 / 3, 201: 1 / 3, 300: 0.0}
+    assert [rate_factor(schedule, epoch / 300, 7) for epoch in epochs] == pytest.approx([*epochs.values()])
+    half = ScheduleSection(kind="linear", steps=10, final=0.5)
+    assert [rate_factor(half, done, 0) for done in (0, 0.5, 1, 1.1)] == pytest.approx([1, 0.75, 0.5, 0.5])
+
+
+def test_two_warm_ups_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most one of warmup_steps and warmup_share"):
+        ScheduleSection(steps=10, warmup_steps=3, warmup_share=0.1)
+
+
 def test_the_average_follows_the_weights_and_copies_the_buffers() -> None:
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     nn.init.constant_(network[0].weight, 1.0)
