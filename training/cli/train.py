@@ -49,11 +49,11 @@ def train(
 
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.pose.decode_settings import DecodeSettings
     from samkr_edge.terminal import say
     from training.checkpoint import Checkpoint, new_card
     from training.loop.fit import fit
     from training.loop.processes import is_first_process
+    from training.loop.recipe import own_keys
     from training.loop.recipe_file import load_recipe
     from training.loop.run import FINAL, LAST
     from training.loop.start_weights import load_start, require_start
@@ -78,8 +78,8 @@ def train(
         )
     config = model_config(model, len(dataset.skeleton))
     size = settings.data.input_size or config.input_size
-    decode = DecodeSettings(**settings.decode.model_dump(), nms_joints=round(len(dataset.skeleton) * 8 / 17))
-    card = new_card(config, dataset.skeleton, size, decode=decode)
+    decode, grouping = settings.decode.offsets(config.keypoints), settings.decode.grouping()
+    card = new_card(config, dataset.skeleton, size, decode=decode, grouping=grouping)
     torch.manual_seed(settings.seed)
     network = build_model(config)
     if not resuming:  # otherwise weights and card are the run's
@@ -98,7 +98,7 @@ def train(
         {
             "checkpoint": str(out / FINAL),
             "card": finished.card.to_dict(),
-            "recipe": settings.model_dump(mode="json"),
+            "recipe": own_keys(settings, config.decoding),
         },
         f"{out / FINAL}: {card.model}, {len(card.skeleton)} keypoints ({card.skeleton.name}), "
         f"{counted(facts['steps'], 'step')}, "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from samkr_edge.pose.decode_settings import DECODE_LIMITS, DecodeSettings
+from samkr_edge.pose.grouping_settings import GROUPING_LIMITS, GroupingSettings
 from training.data.settings import AugmentSettings, Crop, Extent
 from training.input_size import STEP, is_possible, nearest
 
@@ -237,29 +239,73 @@ class ValidationSection(Section):
         return self
 
 
-def _decoding(name: str, description: str, **bounds: float) -> Any:
-    """A setting of the decoder, with the decoder's own default and limits."""
-    least, most = DECODE_LIMITS[name]
-    limits: dict[str, Any] = {
-        key: limit for key, limit in (("ge", least), ("le", most)) if math.isfinite(limit)
-    }
-    return Field(default=getattr(DecodeSettings, name), description=description, **{**limits, **bounds})
+def _limits(limits: Mapping[str, tuple[float, float]], name: str) -> dict[str, Any]:
+    """The decoder's own limits of a setting, as bounds of a key."""
+    return {key: limit for key, limit in zip(("ge", "le"), limits[name], strict=True) if math.isfinite(limit)}
+
+
+def _of_offsets(name: str, description: str, **bounds: Any) -> Any:
+    """A setting of decoding by offsets, with its own default and limits."""
+    bounds = {**_limits(DECODE_LIMITS, name), **bounds}
+    default = getattr(DecodeSettings, name)
+    return Field(default=default, description=description, json_schema_extra=_OFFSETS, **bounds)
+
+
+def _of_grouping(name: str, description: str, **default: None) -> Any:
+    """A setting of decoding by grouping, with its own limits and, if no other is given, its own default."""
+    bounds = _limits(GROUPING_LIMITS, name) if name in GROUPING_LIMITS else {}
+    value = default.get("default", getattr(GroupingSettings, name))
+    return Field(default=value, description=description, json_schema_extra=_GROUPING, **bounds)
 
 
 class DecodeSection(Section):
-    """Settings of the decoder that travel with the network; see ``DecodeSettings``."""
+    """Settings of the decoder that travel with the network; see ``DecodeSettings`` and ``GroupingSettings``."""
 
-    max_people: int = _decoding("max_people", "largest number of people found in an image")
-    center_threshold: float = _decoding("center_threshold", "lowest value of a person's centre")
-    nms_distance: float = _decoding(
+    max_people: int = Field(
+        default=DecodeSettings.max_people, ge=1, description="largest number of people found in an image"
+    )
+    center_threshold: float = _of_offsets("center_threshold", "lowest value of a person's centre")
+    nms_distance: float = _of_offsets(
         "nms_distance", "two joints are near below this share of the pose's diagonal"
     )
-    refine_radius: int = _decoding(
+    refine_radius: int = _of_offsets(
         "refine_radius",
         "a joint moves to its heatmap's peak within this reach, map pixels; 0: as regressed",
         le=8,  # the smallest map has 8 pixels
     )
-    refine_blend: float = _decoding("refine_blend", "share of the way it moves, 1: onto the peak")
+    refine_blend: float = _of_offsets("refine_blend", "share of the way it moves, 1: onto the peak")
+    candidates: int | None = _of_grouping(
+        "candidates",
+        "highest peaks of each keypoint that are considered; null: as many as `max_people`",
+        default=None,
+    )
+    joint_threshold: float = _of_grouping("joint_threshold", "a peak is a joint above this value")
+    tag_threshold: float = _of_grouping(
+        "tag_threshold", "a joint belongs to a person whose mean tag is nearer to its own than this"
+    )
+    adjust: bool = _of_grouping("adjust", "joints move a quarter of a map pixel towards the higher neighbour")
+    refine: bool = _of_grouping(
+        "refine", "a person's missing joints are looked for where heatmap and tags speak for them"
+    )
+
+    @model_validator(mode="after")
+    def enough_people(self) -> DecodeSection:
+        self.grouping()
+        return self
+
+    def offsets(self, keypoints: int) -> DecodeSettings:
+        """Of decoding by offsets; for COCO's 17 keypoints and CrowdPose's 14, DEKR's 8 and 7 near joints."""
+        own = {
+            field.name: getattr(self, field.name)
+            for field in fields(DecodeSettings)
+            if field.name != "nms_joints"
+        }
+        return DecodeSettings(**own, nms_joints=round(keypoints * 8 / 17))
+
+    def grouping(self) -> GroupingSettings:
+        """Of decoding by grouping."""
+        candidates = self.max_people if self.candidates is None else self.candidates
+        return settings_of(GroupingSettings, self.model_copy(update={"candidates": candidates}))
 
 
 class Recipe(Section):

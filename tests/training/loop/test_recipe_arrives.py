@@ -1,4 +1,6 @@
-"""Every key of a recipe arrives where it acts: a run in which each has a value that is not its default.
+"""Every key of a recipe arrives where it acts: runs in which each has a value that is not its default.
+
+One run is of a network that is decoded by offsets, one of a network that groups; each has the keys of its decoding.
 
 A key that is new has to be given a value here and a place where it is found again.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +23,19 @@ import training.loop.fit as fit_module
 import training.loop.run as run_module
 import training.loop.update as update_module
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
-from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoint import Checkpoint, load_checkpoint, new_card, save_checkpoint
 from training.cli.train import train as train_command
-from training.data.settings import AugmentSettings, EncodeSettings
 from training.loop import start_weights
-from training.loop.recipe import Recipe, Section
+from training.loop.recipe import Recipe, Section, decoding_keys, foreign_keys
 from training.loop.schedule import rate_factor
 from training.loop.validation import Validation
 from training.models import zoo
 from training.models.config import ModelConfig
 from training.models.zoo import build_model
 
-VALUES: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "name": "of_my_own",
-    "model": "samkr_tiny",
     "data.split": "val",
     "data.input_size": [64, 96],
     "data.rotation": 7.0,
@@ -46,12 +45,6 @@ VALUES: dict[str, Any] = {
     "data.jitter": 0.3,
     "data.crop": "short",
     "data.sigma": 1.5,
-    "data.center_sigma": 2.5,
-    "data.offset_radius": 2,
-    "data.background_weight": 0.2,
-    "data.offset_extent": "image",
-    "data.smallest_extent": 9.0,
-    "data.smallest_person": 5.0,
     "data.parity": True,
     "data.workers": 2,
     "data.cache_mb": 3,
@@ -60,24 +53,17 @@ VALUES: dict[str, Any] = {
     "optimizer.weight_decay": 0.01,
     "optimizer.betas": [0.8, 0.9],
     "optimizer.clip_norm": 5.0,
-    "schedule.kind": "cosine",
     "schedule.steps": 2,
     "schedule.milestones": [0.5],
     "schedule.gamma": 0.3,
-    "schedule.warmup_steps": 2,
     "schedule.final": 0.2,
     "loss.kind": "swahr",
     "loss.heatmap_weight": 2.0,
-    "loss.offset_weight": 0.05,
     "loss.scale_weight": 0.5,
     "validation.every_epochs": 1000.0,
     "validation.split": "train",
     "validation.images": 1,
     "decode.max_people": 4,
-    "decode.center_threshold": 0.2,
-    "decode.nms_distance": 0.1,
-    "decode.refine_radius": 2,
-    "decode.refine_blend": 0.4,
     "batch_size": 2,
     "accumulate": 3,
     "precision": "tf32",
@@ -91,6 +77,38 @@ VALUES: dict[str, Any] = {
     "save_seconds": 1e-9,
     "log_steps": 1,
 }
+OWN: dict[str, dict[str, Any]] = {
+    "offsets": {
+        "model": "samkr_tiny",
+        "data.center_sigma": 2.5,
+        "data.offset_radius": 2,
+        "data.background_weight": 0.2,
+        "data.offset_extent": "image",
+        "data.smallest_extent": 9.0,
+        "data.smallest_person": 5.0,
+        "schedule.kind": "cosine",
+        "schedule.warmup_steps": 2,
+        "loss.offset_weight": 0.05,
+        "decode.center_threshold": 0.2,
+        "decode.nms_distance": 0.1,
+        "decode.refine_radius": 2,
+        "decode.refine_blend": 0.4,
+    },
+    "grouping": {
+        "model": "swahr_tiny",
+        "data.max_people": 7,
+        "schedule.kind": "linear",
+        "schedule.warmup_share": 0.3,
+        "loss.pull_weight": 0.02,
+        "loss.push_weight": 0.03,
+        "decode.candidates": 3,
+        "decode.joint_threshold": 0.2,
+        "decode.tag_threshold": 0.5,
+        "decode.adjust": False,
+        "decode.refine": False,
+    },
+}
+VALUES = {decoding: {**COMMON, **own} for decoding, own in OWN.items()}
 # Each excludes another key, and has a test of its own.
 ALONE = {"schedule.epochs", "schedule.minutes", "validation.every_minutes"}
 
@@ -115,15 +133,21 @@ def value_of(recipe: Recipe, key: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def run(people_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe, and what was found of each of its keys in a run by it."""
-    folder = tmp_path_factory.mktemp("run")
-    small = replace(SMALL, name="samkr_tiny", scale_branch=True)
+def runs(
+    people_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Recipe, dict[str, Any]]]:
+    """Decoding -> the recipe, and what was found of each of its keys in a run by it."""
+    return {decoding: run_of(decoding, people_folder, tmp_path_factory.mktemp(decoding)) for decoding in OWN}
+
+
+def run_of(decoding: str, people_folder: Path, folder: Path) -> tuple[Recipe, dict[str, Any]]:
+    values = VALUES[decoding]
+    small = replace(SMALL, name=values["model"], decoding=decoding, scale_branch=True)
     start = folder / "start.pt"
-    card = ModelCard("samkr_tiny", COCO17, small.input_size)
+    card = new_card(small, COCO17, small.input_size)
     save_checkpoint(start, Checkpoint(card, small, build_model(small).state_dict()))
     content: dict[str, Any] = {}
-    for key, value in {**VALUES, "init": str(start)}.items():
+    for key, value in {**values, "init": str(start)}.items():
         section, _, last = key.rpartition(".")
         (content.setdefault(section, {}) if section else content)[last] = value
     (folder / "any.yaml").write_text(yaml.safe_dump(content))
@@ -171,9 +195,7 @@ def arrived(recipe: Recipe, seen: dict[str, list[Any]], out: Path) -> dict[str, 
     assert log[0]["lr"] == pytest.approx(optimizer.defaults["lr"] * rate_factor(recipe.schedule, 0.0, 0))
     assert samples.augment_settings.parity is samples.encode_settings.parity is True
     targets = {**asdict(samples.encode_settings), **asdict(samples.augment_settings)}
-    assert set(targets) == {
-        field.name for kind in (EncodeSettings, AugmentSettings) for field in fields(kind)
-    }
+    decoder = asdict(card.grouping or card.decode)
     early = [saved for saved in seen["save_checkpoint"] if saved[0][0].name == "last.pt"][:-1]
     schedule = dict(seen["rate_factor"][0][0][0])
     return {
@@ -193,7 +215,7 @@ def arrived(recipe: Recipe, seen: dict[str, list[Any]], out: Path) -> dict[str, 
         "validation.every_epochs": validation.settings.every_epochs,
         "validation.split": validation._dataset.split,
         "validation.images": len(validation._ids),
-        **{f"decode.{name}": value for name, value in asdict(card.decode).items()},
+        **{f"decode.{name}": value for name, value in decoder.items()},
         "batch_size": batches[1],
         "accumulate": facts["images"] / facts["steps"] / batches[1],
         "precision": "tf32" if seen["allow_tf32"][0][0] == (True,) else None,
@@ -211,13 +233,33 @@ def arrived(recipe: Recipe, seen: dict[str, list[Any]], out: Path) -> dict[str, 
 
 def test_every_key_is_given_a_value_other_than_its_default() -> None:
     defaults = keys_of(Recipe)
-    assert set(VALUES) == set(defaults) - ALONE
-    assert [key for key, value in VALUES.items() if value == defaults[key]] == []
+    assert {key for values in VALUES.values() for key in values} == set(defaults) - ALONE
+    assert [key for values in VALUES.values() for key in values if values[key] == defaults[key]] == []
 
 
-@pytest.mark.parametrize("key", VALUES)
-def test_it_arrives(key: str, run: tuple[Recipe, dict[str, Any]]) -> None:
-    recipe, found = run
+@pytest.mark.parametrize("decoding", OWN)
+def test_keys_of_one_decoding_are_those_that_the_other_refuses(decoding: str) -> None:
+    other = next(name for name in OWN if name != decoding)
+    marked = {
+        f"{section}.{key}"
+        for section, keys in decoding_keys().items()
+        for key in keys
+        if keys[key] == decoding
+    }
+    assert marked == {key for key in OWN[decoding] if key != "model" and not key.startswith("schedule.")}
+    content: dict[str, Any] = {"name": "any", "schedule": {"steps": 1}}
+    for key in marked:
+        section, _, last = key.partition(".")
+        content.setdefault(section, {})[last] = OWN[decoding][key]
+    assert set(foreign_keys(Recipe.model_validate(content), other)) == marked
+    assert foreign_keys(Recipe.model_validate(content), decoding) == []
+
+
+@pytest.mark.parametrize(
+    ("decoding", "key"), [(decoding, key) for decoding in OWN for key in VALUES[decoding]]
+)
+def test_it_arrives(decoding: str, key: str, runs: dict[str, tuple[Recipe, dict[str, Any]]]) -> None:
+    recipe, found = runs[decoding]
     assert found[key] == value_of(recipe, key)
 
 
