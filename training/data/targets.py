@@ -24,7 +24,7 @@ TargetSettings: TypeAlias = EncodeSettings | GroupingEncodeSettings
 
 
 @dataclass(frozen=True)
-class People:
+class PeopleToLearn:
     """The people of an image, before it is opened.
 
     Attributes:
@@ -39,14 +39,14 @@ class People:
 
 
 def draw_targets(
-    people: People,
+    people: PeopleToLearn,
     source_hw: tuple[int, int],
     placement: Placement,
     input_hw: tuple[int, int],
     flip_order: tuple[int, ...],
     settings: TargetSettings,
 ) -> dict[str, npt.NDArray[Any]]:
-    """The targets of one image as it is shown, by name; see ``TrainingSet`` for their shapes.
+    """The targets of one image as it is shown, (C, h, w) and others by name; ``TrainingSet`` lists them.
 
     Args:
         people: who is in it.
@@ -61,13 +61,13 @@ def draw_targets(
 
 
 def shows_anybody(sample: dict[str, Tensor]) -> bool:
-    """Whether there is somebody to learn from: a person's centre, or a joint with a tag."""
+    """Whether a sample, tensors of any shape by name, shows a person's centre, or a joint with a tag."""
     learned = sample["joints"][..., 1] if "joints" in sample else sample["heatmap"][-1]
     return bool(learned.numpy().any())
 
 
 def _of_offsets(
-    people: People,
+    people: PeopleToLearn,
     source_hw: tuple[int, int],
     placement: Placement,
     input_hw: tuple[int, int],
@@ -85,7 +85,7 @@ def _of_offsets(
 
 
 def _of_tags(
-    people: People,
+    people: PeopleToLearn,
     source_hw: tuple[int, int],
     placement: Placement,
     input_hw: tuple[int, int],

@@ -25,7 +25,7 @@ from samkr_edge.pose.geometry import warp
 from samkr_edge.pose.oks import is_ignored
 from training.data.augment import draw_placement, jitter
 from training.data.settings import AugmentSettings, EncodeSettings
-from training.data.targets import People, TargetSettings, draw_targets
+from training.data.targets import PeopleToLearn, TargetSettings, draw_targets
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _Sample:
     """What is known about an image before it is opened."""
 
     record: ImageRecord
-    people: People
+    people: PeopleToLearn
 
 
 class TrainingSet(Dataset[dict[str, Tensor]]):
@@ -148,7 +148,7 @@ def _describe(record: ImageRecord, dataset: KeypointDataset, settings: TargetSet
     has_center = np.array([a["area"] >= smallest for a in people], np.bool_)
     outlines = [a.get("segmentation") for a in annotations if is_ignored(a)]
     ignored = tuple(outlines) if dataset.kind == "coco" else ()
-    return _Sample(record, People(joints, has_center, ignored))
+    return _Sample(record, PeopleToLearn(joints, has_center, ignored))
 
 
 def _is_trained_on(annotation: Mapping[str, Any], parity: bool) -> bool:

@@ -26,7 +26,7 @@ def valid_area(
     """The known area (H, W) on a map: (h, w) float32 1 where the heatmap loss counts, else 0.
 
     Args:
-        known: as ``known_area`` gives it.
+        known: (H, W), as ``known_area`` gives it.
         matrix: (2, 3) from source pixels to pixels of the map.
         map_hw: its height and width.
         padding: whether the loss counts beyond the image. DEKR and HigherHRNet leave it out; a network that never

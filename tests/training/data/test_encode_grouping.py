@@ -10,7 +10,7 @@ import pytest
 from training.data.augment import Placement
 from training.data.encode_grouping import gaussians, tag_places
 from training.data.settings import GroupingEncodeSettings
-from training.data.targets import People, draw_targets, shows_anybody
+from training.data.targets import PeopleToLearn, draw_targets, shows_anybody
 
 # Of the official generators: people of three joints on a map of 16 x 16, some of them outside.
 OFFICIAL = np.load(Path(__file__).parents[2] / "data" / "grouping_targets.npz")
@@ -71,7 +71,7 @@ def test_both_resolutions_see_the_same_joint_and_the_same_mask() -> None:
     """A joint in the middle of a block of 8 input pixels: at stride 4 between two pixels, at stride 2 too."""
     joints = np.array([[[20.0, 44.0, 2.0]]])
     outline = [[32.0, 0, 64, 0, 64, 64, 32, 64]]
-    people = People(joints, np.ones(1, np.bool_), (outline,))
+    people = PeopleToLearn(joints, np.ones(1, np.bool_), (outline,))
     placement = Placement(np.eye(2, 3), mirrored=False)
     targets = draw_targets(people, (64, 64), placement, (64, 64), (0,), GroupingEncodeSettings(sigma=1.0))
     for end, stride in (("_low", 4), ("", 2)):
@@ -85,7 +85,7 @@ def test_both_resolutions_see_the_same_joint_and_the_same_mask() -> None:
 
 def test_in_parity_a_mirrored_mask_is_the_mask_mirrored_and_padding_is_not_learned() -> None:
     outline = [[8.0, 0, 24, 0, 24, 64, 8, 64]]
-    people = People(np.zeros((0, 1, 3)), np.ones(0, np.bool_), (outline,))
+    people = PeopleToLearn(np.zeros((0, 1, 3)), np.ones(0, np.bool_), (outline,))
     half = np.array([[0.5, 0, 0], [0, 0.5, 0]])
     mirrored = np.array([[-0.5, 0, 63], [0, 0.5, 0]])
     plain, flipped = (
