@@ -19,7 +19,6 @@ from samkr_edge.pose.decode import not_finite
 from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.missing_joints import find_missing
 from samkr_edge.pose.poses import Poses
-from samkr_edge.pose.tag_maps import tags_at
 
 # Side of the neighbourhood in which a peak is the highest, map pixels.
 _POOL = np.ones((5, 5), np.uint8)
@@ -30,6 +29,7 @@ _TAGS_BEFORE_VALUES = 100.0
 # Rounded distances leave many assignments equal. The official code takes the one that its solver meets first: mostly
 # that in which higher peaks go to earlier people. Here it is always that one, whatever the solver.
 _TIE_BREAK = 1e-9
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def group(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings, stri
 
     Args:
         heatmap: float32 (K, h, w).
-        tag: float32 (K, h', w') or (K, h', w', T), T numbers a pixel; a coarser map counts as enlarged to (h, w),
-            bilinear with aligned edges.
+        tag: float32 (K, H, W) or (K, H, W, T), T numbers a pixel; a coarser map is enlarged to (h, w).
         settings: thresholds.
         stride: network-input pixels per pixel of the heatmap.
 
@@ -66,10 +65,9 @@ def group(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings, stri
         SamkrError: SE-A20 when the maps hold NaN or infinity.
     """
     heatmap = np.ascontiguousarray(heatmap, np.float32)
-    if tag.ndim == 3:
-        tag = tag[..., None]
-    if not (np.isfinite(heatmap).all() and np.isfinite(tag).all()):
+    if not np.isfinite([heatmap.sum(), tag.sum()]).all():  # either is NaN or infinity if any value is
         raise not_finite()
+    tag = enlarged_tags(tag, heatmap.shape[1:])
     groups = match_peaks(heatmap, tag, settings)
     if not len(groups.values):
         return Poses.empty(len(heatmap))
@@ -90,6 +88,26 @@ def group(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings, stri
     return Poses((joints * stride).astype(np.float32), values, scores[order])
 
 
+def enlarged_tags(tag: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
+    """Tags as fine as the heatmap, bilinear with aligned edges, as torch and the official code enlarge.
+
+    Args:
+        tag: (K, H, W) or (K, H, W, T).
+        size_hw: (h, w) of the heatmap.
+
+    Returns:
+        Float32 (K, h, w, T).
+    """
+    tag = np.asarray(tag, np.float32).reshape(*tag.shape[:3], -1)
+    if tag.shape[1:3] == tuple(size_hw):
+        return np.ascontiguousarray(tag)
+    height, width = size_hw
+    enlarged = np.empty((len(tag), height, width, tag.shape[3]), np.float32)
+    for one, out in zip(tag, enlarged, strict=True):
+        cv2.resize(one, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    return enlarged
+
+
 def match_peaks(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings) -> Groups:
     """Peaks of the heatmap, each given to the person with the nearest mean of tags.
 
@@ -99,14 +117,14 @@ def match_peaks(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings
 
     Args:
         heatmap: float32 (K, h, w).
-        tag: float32 (K, H, W, T), as fine as the heatmap or coarser.
+        tag: float32 (K, h, w, T).
         settings: thresholds.
     """
     from scipy.optimize import linear_sum_assignment
 
-    count, size = len(heatmap), heatmap.shape[1:]
+    count = len(heatmap)
     peaks = [find_peaks(one, settings) for one in heatmap]
-    tags = [tags_at(tag[k], places, size) for k, (places, _) in enumerate(peaks)]
+    tags = [tag[k, places[:, 1], places[:, 0]] for k, (places, _) in enumerate(peaks)]
     most = sum(len(values) for _, values in peaks)
     chosen = np.full((most, count), -1)  # the peak of each person's joint
     total, votes = np.zeros((most, tag.shape[-1])), np.zeros((most, 1))
@@ -115,21 +133,31 @@ def match_peaks(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings
         own = tags[k].astype(np.float64)
         if not len(own):
             continue
-        near = np.full(len(own), -1)
+        new, rows, columns = np.ones(len(own), np.bool_), _NONE, _NONE
         people = min(len(by_tag), settings.max_people)
         if people:
-            apart = np.linalg.norm(own[:, None] - (total / np.maximum(votes, 1))[None, :people], axis=2)
+            apart = _distances(own, total[:people] / votes[:people])
             rows, columns = linear_sum_assignment(_costs(apart, peaks[k][1], settings))
             close = apart[rows, columns] < settings.tag_threshold
-            near[rows[close]] = columns[close]
-        for peak, person in enumerate(near.tolist()):
-            if person < 0:
-                person = by_tag.setdefault(float(tags[k][peak, 0]), len(by_tag))
-                total[person], votes[person] = 0, 0
-            chosen[person, k] = peak
-            total[person] += own[peak]
-            votes[person] += 1
+            rows, columns = rows[close], columns[close]
+            chosen[columns, k] = rows
+            total[columns] += own[rows]
+            votes[columns] += 1
+            new[rows] = False
+        for peak in np.flatnonzero(new).tolist():
+            person = by_tag.setdefault(float(tags[k][peak, 0]), len(by_tag))
+            # Who already went by this tag may have been given a lower peak just now, which then comes after this one.
+            lower = rows[(columns == person) & (rows > peak)]
+            chosen[person, k] = lower[0] if len(lower) else peak
+            total[person], votes[person] = own[[peak, *lower]].sum(axis=0), 1 + len(lower)
     return _gather(chosen[: len(by_tag)], peaks, tags)
+
+
+def _distances(tags: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """(N, P) between tags (N, T) and means (P, T)."""
+    if tags.shape[1] == 1:
+        return np.abs(tags - means.T)
+    return np.asarray(np.sqrt(((tags[:, None] - means) ** 2).sum(axis=2)))
 
 
 def _costs(apart: np.ndarray, values: np.ndarray, settings: GroupingSettings) -> np.ndarray:
