@@ -20,7 +20,7 @@ Solver = Callable[[np.ndarray], tuple[Iterable[int], Iterable[int]]]
 ORDER = [0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16]
 
 
-class Begun:
+class PlainPerson:
     """Somebody who was begun by one peak: joints {keypoint: (x, y, value)}, and the tags that count."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def plain_group(
     full = np.stack(
         [cv2.resize(one, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1) for one in tag]
     )
-    people: dict[float, Begun] = {}
+    people: dict[float, PlainPerson] = {}
     for k in [k for k in ORDER if k < count] + list(range(17, count)):
         peaks = peaks_of(heatmap[k], settings)
         tags = [full[k, y, x] for x, y, _ in peaks]
@@ -104,7 +104,7 @@ def plain_group(
                 person = people[known[owner[i]]]
                 person.tags.append(tags[i])
             else:
-                person = people.setdefault(float(tags[i][0]), Begun())
+                person = people.setdefault(float(tags[i][0]), PlainPerson())
                 person.tags = [tags[i]]
             person.joints[k] = peak
     poses = np.zeros((len(people), count, 3))
@@ -121,7 +121,7 @@ def plain_group(
     return poses, scores
 
 
-def refine(heatmap: np.ndarray, full: np.ndarray, pose: np.ndarray, person: Begun) -> None:
+def refine(heatmap: np.ndarray, full: np.ndarray, pose: np.ndarray, person: PlainPerson) -> None:
     """Look for every joint of a person on the whole map, and put in those that are missing.
 
     Args:
