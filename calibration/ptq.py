@@ -30,7 +30,7 @@ from samkr_edge.errors import SamkrError, reason_of, words_of
 from samkr_edge.printable import counted
 from training.checkpoint import Checkpoint, refuse_broken_weights
 from training.models.deploy import normalise
-from training.models.fold import fold_batch_norms
+from training.models.fold import quantizable
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model
 
@@ -60,7 +60,7 @@ def quantize_network(
             zero, SE-A45 a quantizer saw no data, SE-A46 ModelOpt did not quantize what the policy says.
     """
     check_fp8(policy)
-    folded = fold_batch_norms(network)
+    folded = quantizable(network)
     if policy.equalise:
         batches = list(batches)
         done = equalise_network(folded, policy, batches)
@@ -91,7 +91,7 @@ def restore_network(checkpoint: Checkpoint) -> PoseNet:
         policy = Policy.model_validate(checkpoint.quantization["policy"])
     except ValidationError as error:
         raise _misfit({"reason": words_of(error, 150)}) from error
-    folded = fold_batch_norms(build_model(checkpoint.config))
+    folded = quantizable(build_model(checkpoint.config))
     network = insert_quantizers(folded, policy, assign(policy, folded))
     quantizers = enabled_quantizers(network)
     # A quantizer without a saved range would load, and silently use each tensor's own range.

@@ -104,7 +104,7 @@ def measure(checkpoint: Path, data: Path, split: str, limit: int | None) -> dict
         "oks": before.oks,
         "oks_without": now.oks,
         "difference": bench.compare(before, now).to_dict(),
-        "offset_error": now.offset_error,
+        "offset_error": now.map_errors["offset"],
         "joints_moved": {
             "people": beside.people,
             "kept": beside.kept,

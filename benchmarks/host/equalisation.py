@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.host.kept_run import kept_run
-from calibration.analysis.scoring import Bench, MapRecorder, Measured
+from calibration.analysis.scoring import Bench, MapRecorder, Measured, error_fields
 from calibration.channel_statistics import ChannelStatistics, channel_statistics
 from calibration.channel_ties import ChannelTies, trace_ties
 from calibration.equalise import IMAGES, equalise_network, rescale
@@ -32,7 +32,7 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.evaluation.scores import Interval
 from samkr_edge.files.artefact import write_json
 from training.checkpoint import network_of
-from training.models.fold import fold_batch_norms
+from training.models.fold import quantizable
 from training.models.pose_net import PoseNet
 from training.torch_runner import TorchRunner
 
@@ -49,7 +49,7 @@ def main() -> None:
     batches = list(shown.batches)
     bench = Bench(open_dataset(arguments.data, arguments.split), arguments.limit)
     bench.unseen_by({str(arguments.checkpoint): source.card})
-    trained = fold_batch_norms(network_of(source))
+    trained = quantizable(network_of(source))
     recorder = MapRecorder(TorchRunner(trained, source.card), keep=True)
     fp32 = bench.run(recorder)
     print(f"FP32: {fp32.ap:.2f} AP on {len(bench.images)} images", flush=True)
@@ -174,8 +174,7 @@ def row(bench: Bench, fp32: Measured, found: Measured) -> dict[str, Any]:
     return {
         "ap": found.ap,
         "against_fp32": bench.compare(fp32, found).to_dict(),
-        "heatmap_error": found.heatmap_error,
-        "offset_error": found.offset_error,
+        **error_fields(found.map_errors),
     }
 
 

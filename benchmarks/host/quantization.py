@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.host.kept_run import kept_run
 from benchmarks.host.this_checkout import start
-from calibration.analysis.scoring import Bench, Difference, MapRecorder, Measured
+from calibration.analysis.scoring import Bench, Difference, MapRecorder, Measured, error_fields
 from calibration.inputs import recorded_ap, use_threads, warn_if_meaningless
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.files.artefact import sha256_of, write_json
@@ -159,8 +159,7 @@ def judge(scorer: Scorer, made: Mapping[str, Path]) -> dict[str, Any]:
         name: {
             "ap": found.ap,
             "oks": found.oks,
-            "heatmap_error": found.heatmap_error,
-            "offset_error": found.offset_error,
+            **error_fields(found.map_errors),
             "against_fp32": scorer.bench.compare(scorer.float, found).to_dict(),
             "sha256": sha256_of(made[name]),
         }

@@ -45,6 +45,10 @@ GROUPS: tuple[Group, ...] = (
     Group("adaptive conv", ("offset_head.blocks.*.adapt_conv", "offset_head.blocks.*.add")),
     Group("attention", ("offset_head.attention.*",)),
     Group("offset final", ("offset_head.final",)),
+    Group("tags and heatmap", ("grouping_head.final_low",)),
+    Group("deconvolution", ("grouping_head.deconv.*",)),
+    Group("stride 2 blocks", ("grouping_head.blocks.*",)),
+    Group("stride 2 heatmap", ("grouping_head.final_high",)),
 )
 
 

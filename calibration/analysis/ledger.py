@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from calibration.analysis.scoring import Bench, Difference, Followed, MapRecorder, Maps, Measured
+from calibration.analysis.scoring import (
+    Bench,
+    Difference,
+    Followed,
+    MapRecorder,
+    Maps,
+    Measured,
+    error_fields,
+)
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.passport import is_built
@@ -28,8 +36,7 @@ class LedgerStage:
         parent: name of the stage it is compared with; None for the first.
         difference: to the parent.
         total: to the first stage.
-        heatmap_error, offset_error: relative L2 error of the maps against the parent's; None where the input sizes
-            differ.
+        map_errors: relative L2 error of each map against the parent's; None where the input sizes differ.
         followed: how it follows the people of the FP32 network; None on labelled images.
         beside: True for a variant of the parent's file, changed in memory: no step towards the built model.
     """
@@ -43,17 +50,20 @@ class LedgerStage:
     parent: str | None
     difference: Difference | None
     total: Difference | None
-    heatmap_error: float | None
-    offset_error: float | None
+    map_errors: dict[str, float | None]
     beside: bool = False
     followed: Followed | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        changed = {
-            name: getattr(self, name).to_dict() if getattr(self, name) else None
-            for name in ("difference", "total")
-        }
-        return {**vars(self), **changed, "followed": asdict(self.followed) if self.followed else None}
+        facts: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if name == "map_errors":
+                facts |= error_fields(value)
+            elif name in ("difference", "total"):
+                facts[name] = value.to_dict() if value else None
+            else:
+                facts[name] = value
+        return {**facts, "followed": asdict(self.followed) if self.followed else None}
 
 
 def parents(models: Sequence[PoseModel]) -> list[int | None]:
@@ -118,7 +128,6 @@ def follow(
         now = bench.run(recorder, advance=advance)
         measured.append(now)
         maps.append(recorder.kept)
-        heatmap_error, offset_error = recorder.errors if comparable else (None, None)
         stages.append(
             LedgerStage(
                 names[index],
@@ -130,8 +139,7 @@ def follow(
                 None if parent is None else names[parent],
                 None if parent is None else bench.compare(measured[parent], now),
                 None if parent is None else bench.compare(measured[0], now),
-                heatmap_error,
-                offset_error,
+                {name: error if comparable else None for name, error in recorder.errors.items()},
                 in_memory and index not in found,
                 now.followed,
             )

@@ -43,7 +43,7 @@ ROUNDS = 1000
 MAP_IMAGES = 64
 # The fields of an annotation that decide a score.
 _JUDGED = ("keypoints", "num_keypoints", "area", "bbox", "iscrowd")
-Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
+Maps = list[tuple[np.ndarray, np.ndarray]]  # the two maps of each image, as the card names them
 
 
 class MapRecorder(Runner):
@@ -65,11 +65,11 @@ class MapRecorder(Runner):
         self.kept: Maps = []
         self._keep = keep
         self._reference = reference
-        self._squares = np.zeros((2, 2))  # heatmap, offset; of the difference, of the reference
+        self._squares = np.zeros((2, 2))  # by map; of the difference, of the reference
         self._seen = 0
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The runner's output for uint8 (N, H, W, 3) RGB: maps (N, K+1, h, w) and (N, 2K, h, w)."""
+        """The runner's output for uint8 (N, H, W, 3) RGB: maps (N, C, h, w), as ``card.maps`` names them."""
         maps = self.runner.run(batch)
         if self._keep and len(self.kept) < MAP_IMAGES:
             self.kept.append((np.array(maps[0], np.float32), np.array(maps[1], np.float32)))
@@ -83,10 +83,10 @@ class MapRecorder(Runner):
         return maps
 
     @property
-    def errors(self) -> tuple[float, float]:
-        """Relative L2 error of heatmap and offset over the images compared so far."""
-        heatmap, offset = np.sqrt(self._squares[:, 0] / np.maximum(self._squares[:, 1], 1e-20))
-        return float(heatmap), float(offset)
+    def errors(self) -> dict[str, float]:
+        """Relative L2 error of each of ``card.maps`` over the images compared so far; 0 with nothing to compare."""
+        found = np.sqrt(self._squares[:, 0] / np.maximum(self._squares[:, 1], 1e-20))
+        return {name: float(error) for name, error in zip(self.card.maps, found, strict=True)}
 
     def close(self) -> None:
         self.runner.close()
@@ -128,7 +128,7 @@ class Measured:
         oks: mean OKS, 0..1.
         results: COCO results.
         person_oks: float (P,), OKS of every labelled person.
-        heatmap_error, offset_error: relative L2 error against the reference's maps; 0 for the reference.
+        map_errors: relative L2 error of each map against the reference's; 0 for the reference.
         followed: how the network follows the people of the FP32 network; None on labelled images.
     """
 
@@ -136,9 +136,13 @@ class Measured:
     oks: float
     results: Results
     person_oks: np.ndarray
-    heatmap_error: float = 0.0
-    offset_error: float = 0.0
+    map_errors: dict[str, float]
     followed: Followed | None = None
+
+
+def error_fields(errors: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Errors by map as fields of a report: ``{"heatmap_error": ..., "offset_error": ...}``, or ``tag_error``."""
+    return {f"{name}_error": error for name, error in errors.items()}
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,7 @@ class Bench:
         model = PoseModel(runner, Path(runner.kind))
         results = predict_dataset(model, self.dataset, limit=self.limit, advance=advance)
         person = self.person_oks(results)
-        errors = runner.errors if isinstance(runner, MapRecorder) else (0.0, 0.0)
+        errors = runner.errors if isinstance(runner, MapRecorder) else dict.fromkeys(runner.card.maps, 0.0)
         followed = None
         if self.reference is not None:
             followed = Followed.of(people_against(self.reference, results, self.images))
@@ -239,7 +243,7 @@ class Bench:
             float(person.mean()) if len(person) else 0.0,
             results,
             person,
-            *errors,
+            errors,
             followed,
         )
 

@@ -88,7 +88,7 @@ class Analysis:
         context = {
             "version": __version__,
             "input_size": list(source.card.input_size),
-            "decode": asdict(source.card.decode),
+            "decode": asdict(source.card.grouping or source.card.decode),
             "weights_sha256": weights_digest(network),
             "policy_sha256": wanted.sha256,
             "calibration_sha256": shown().facts["sha256"],

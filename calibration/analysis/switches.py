@@ -21,7 +21,7 @@ from calibration.ptq import (
     share_ranges,
 )
 from calibration.scale_groups import scale_groups, trace_readers
-from training.models.fold import fold_batch_norms
+from training.models.fold import quantizable
 from training.models.pose_net import PoseNet
 
 
@@ -44,7 +44,7 @@ class Switches:
         advance: Callable[..., None] | None = None,
     ) -> None:
         everything = everything_int8(policy)
-        folded = fold_batch_norms(network)
+        folded = quantizable(network)
         if policy.equalise:
             batches = list(batches)
             equalise_network(folded, policy, batches)
@@ -78,6 +78,6 @@ def everything_int8(policy: Policy) -> Policy:
 
 def int8_modules(network: PoseNet, policy: Policy) -> tuple[frozenset[str], list[str]]:
     """The modules that the policy puts in INT8, and all that could be."""
-    assignments = assign(policy, fold_batch_norms(network))
+    assignments = assign(policy, quantizable(network))
     chosen = frozenset(a.module for a in assignments if a.quantized)
     return chosen, [a.module for a in assignments]

@@ -14,7 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.analysis.scoring import Bench, Difference, Followed, MapRecorder, Maps, Measured
+from calibration.analysis.scoring import (
+    Bench,
+    Difference,
+    Followed,
+    MapRecorder,
+    Maps,
+    Measured,
+    error_fields,
+)
 from calibration.analysis.switches import Switches
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import read_json, write_json
@@ -36,15 +44,14 @@ class Trial:
     Attributes:
         ap, oks: of the variant: AP in 0..100, mean OKS in 0..1.
         difference: variant minus baseline.
-        heatmap_error, offset_error: relative L2 error of the variant's maps against the float network's.
+        map_errors: relative L2 error of each of the variant's maps against the float network's.
         followed: how it follows the people of the reference; None on labelled images.
     """
 
     ap: float
     oks: float
     difference: Difference
-    heatmap_error: float
-    offset_error: float
+    map_errors: dict[str, float]
     followed: Followed | None = None
 
     @property
@@ -53,13 +60,27 @@ class Trial:
         return self.ap - self.difference.ap.difference
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "difference": self.difference.to_dict()}
+        return {
+            "ap": self.ap,
+            "oks": self.oks,
+            "difference": self.difference.to_dict(),
+            **error_fields(self.map_errors),
+            "followed": asdict(self.followed) if self.followed else None,
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Trial:
         followed = data.get("followed")
-        kept = {"followed": None if followed is None else Followed(**followed)}
-        return cls(**{**data, **kept, "difference": Difference.from_dict(data["difference"])})
+        errors = {name.removesuffix("_error"): data[name] for name in data if name.endswith("_error")}
+        if "heatmap" not in errors:
+            raise KeyError("heatmap_error")
+        return cls(
+            data["ap"],
+            data["oks"],
+            Difference.from_dict(data["difference"]),
+            errors,
+            None if followed is None else Followed(**followed),
+        )
 
 
 class TrialStore:
@@ -160,7 +181,7 @@ class Trials:
         before = self._baseline(baseline)
         now = run(before)
         difference = self.bench.compare(before, now)
-        trial = Trial(now.ap, now.oks, difference, now.heatmap_error, now.offset_error, now.followed)
+        trial = Trial(now.ap, now.oks, difference, now.map_errors, now.followed)
         self._store.put(key, what, trial)
         if self._report:
             self._report(what, trial)

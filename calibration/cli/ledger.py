@@ -134,11 +134,7 @@ def _table(stages: Sequence[LedgerStage], images: int, judge: Judge) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for s in stages:
         differences = (s.difference.ap.text(), s.difference.oks.text(100)) if s.difference else ("", "")
-        errors = (
-            f"{100 * s.heatmap_error:.1f} %, {100 * s.offset_error:.1f} %"
-            if s.heatmap_error is not None and s.offset_error is not None
-            else ""
-        )
+        errors = ", ".join(f"{100 * error:.1f} %" for error in s.map_errors.values() if error is not None)
         table.add_row(
             s.name, s.form, s.parent or "", f"{s.ap:.1f}", *differences, errors, *_people(s.followed)
         )

@@ -233,10 +233,10 @@ def _print_plan(policy: Policy, network: PoseNet, source: Checkpoint, as_json: b
     from calibration.channel_ties import trace_ties
     from calibration.policy import assign, quantized_share
     from samkr_edge.cli.console import emit
-    from training.models.fold import fold_batch_norms
+    from training.models.fold import quantizable
     from training.models.macs import count_cost
 
-    folded = fold_batch_norms(network)
+    folded = quantizable(network)
     assignments = assign(policy, folded)
     factors = trace_ties(folded).factors if policy.equalise else 0
     macs = count_cost(source.config).by_module

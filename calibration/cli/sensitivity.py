@@ -55,9 +55,9 @@ def sensitivity(
 ) -> None:
     """Accuracy lost by each group of layers when it alone is INT8, and regained when it alone is restored.
 
-    About 25 groups: the stem, each stage and resolution, fuse layers, the parts of the heads. Differences are
+    About 20 groups: the stem, each stage and resolution, fuse layers, the parts of the heads. Differences are
     paired, with 95 % intervals over images; mean OKS is more sensitive. At 8 bits most groups are lost in the noise:
-    --bits 4 shows their order. The last row is the float network without its attention.
+    --bits 4 shows their order. The last row is the float network without its attention, if it has one.
 
     With --photos some pictures calibrate, others judge, by the people that the FP32 network finds on them.
 
@@ -159,7 +159,9 @@ def _table(results: Sequence[Sensitivity], left_out: Trial | None, metric: str) 
     )
     table.add_column("group", no_wrap=True)
     ap = metric.replace(" against", "\nagainst")
-    for name in ("MACs", f"{ap} alone", "OKS x 100 alone", "offset\nerror", f"{ap} restored"):
+    # The map that says whose joint is where: offset or tag.
+    *_, second = results[0].alone.map_errors
+    for name in ("MACs", f"{ap} alone", "OKS x 100 alone", f"{second}\nerror", f"{ap} restored"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for r in results:
@@ -179,7 +181,8 @@ def _table(results: Sequence[Sensitivity], left_out: Trial | None, metric: str) 
 
 
 def _lost(trial: Trial) -> tuple[str, str, str]:
-    """AP, OKS and the error of the offsets, as the cells of a row."""
+    """AP, OKS and the error of the second map, as the cells of a row."""
 
     difference = trial.difference
-    return difference.ap.text(), difference.oks.text(100), f"{100 * trial.offset_error:.2f} %"
+    *_, error = trial.map_errors.values()
+    return difference.ap.text(), difference.oks.text(100), f"{100 * error:.2f} %"

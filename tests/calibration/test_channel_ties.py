@@ -12,7 +12,7 @@ from calibration.channel_ties import FIXED, ChannelTies, trace_ties
 from calibration.equalise import rescale
 from training.models.adaptive_conv import AffineSampling
 from training.models.config import ModelConfig
-from training.models.fold import fold_batch_norms
+from training.models.fold import quantizable
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model
 
@@ -27,6 +27,9 @@ KINDS = {
     "single branch": replace(SMALL, single_branch=True, channels=12),
     "two bottlenecks, scale branch": replace(SMALL, bottlenecks=2, scale_branch=True),
     "14 keypoints": replace(SMALL, keypoints=14),
+    "grouping": replace(
+        SMALL, decoding="grouping", channels=0, groups=0, adaptive_blocks=0, scale_branch=True
+    ),
 }
 
 
@@ -53,7 +56,7 @@ def random_powers_of_two(ties: ChannelTies) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_factors_leave_the_outputs_as_they_were_to_the_last_bit(kind: str) -> None:
-    network = fold_batch_norms(lively(KINDS[kind]))
+    network = quantizable(lively(KINDS[kind]))
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = network(image)
@@ -68,7 +71,7 @@ def test_any_factors_leave_the_outputs_as_they_were_to_the_last_bit(kind: str) -
 
 
 def test_every_convolution_but_the_last_ones_can_be_rescaled() -> None:
-    ties = trace_ties(fold_batch_norms(build_model(SMALL)))
+    ties = trace_ties(quantizable(build_model(SMALL)))
     held = {name for name, around in ties.convolutions.items() if bool((around.writes == FIXED).any())}
     assert held == {
         "heatmap_head.final",
@@ -83,7 +86,7 @@ def test_every_convolution_but_the_last_ones_can_be_rescaled() -> None:
 
 
 def test_a_residual_stream_is_tied_from_its_transition_to_both_heads() -> None:
-    ties = trace_ties(fold_batch_norms(build_model(SMALL)), ["backbone.stage4.0.sums.1"]).convolutions
+    ties = trace_ties(quantizable(build_model(SMALL)), ["backbone.stage4.0.sums.1"]).convolutions
     stream = ties["backbone.transition1.0.0"].writes
     assert torch.equal(stream, ties["backbone.stage2.0.branches.0.0.conv2"].writes)
     assert torch.equal(stream, ties["backbone.stage4.0.fuse_layers.0.3.0"].writes)  # nearest resize, sum
@@ -94,8 +97,22 @@ def test_a_residual_stream_is_tied_from_its_transition_to_both_heads() -> None:
     assert not set(stream.tolist()) & set(ties["backbone.stage2.0.branches.0.0.conv1"].writes.tolist())
 
 
+def test_the_four_channels_that_become_neighbouring_pixels_are_tied_and_tags_are_held() -> None:
+    ties = trace_ties(quantizable(build_model(KINDS["grouping"])))
+    held = {name for name, around in ties.convolutions.items() if bool((around.writes == FIXED).any())}
+    assert held == {"grouping_head.final_low", "grouping_head.final_high"}
+    deconv = ties.convolutions["grouping_head.deconv.0"]
+    assert torch.equal(
+        deconv.reads[0, 8:], torch.zeros(34, dtype=torch.int64)
+    )  # heatmap and tags, as they are
+    assert not bool((deconv.reads[0, :8] == FIXED).any())
+    by_pixel = deconv.writes.view(8, 4)
+    assert torch.equal(by_pixel, by_pixel[:, :1].expand(8, 4))
+    assert len(by_pixel.unique()) == 8
+
+
 def test_inputs_of_watched_modules_are_told_tensor_by_tensor() -> None:
-    ties = trace_ties(fold_batch_norms(build_model(SMALL)), ["backbone.stage4.0.sums.1", "backbone.conv2"])
+    ties = trace_ties(quantizable(build_model(SMALL)), ["backbone.stage4.0.sums.1", "backbone.conv2"])
     assert torch.equal(ties.inputs["backbone.conv2"][0], ties.convolutions["backbone.conv1"].writes)
     terms = ties.inputs["backbone.stage4.0.sums.1"]
     assert len(terms) == 4

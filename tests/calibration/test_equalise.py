@@ -23,7 +23,7 @@ from training.checkpoint import Checkpoint, load_checkpoint, network_of, save_ch
 from training.export import export_onnx
 from training.loop.losses import LossSettings
 from training.models.deploy import normalise
-from training.models.fold import fold_batch_norms
+from training.models.fold import quantizable
 from training.models.pose_net import PoseNet
 
 
@@ -71,7 +71,7 @@ def plain(source: Checkpoint, tensor_wise: Policy, batches: list[np.ndarray]) ->
 @pytest.fixture(scope="module")
 def spread(source: Checkpoint) -> PoseNet:
     """The trained network with channels of very different size; its outputs are the same."""
-    network = fold_batch_norms(network_of(source))
+    network = quantizable(network_of(source))
     ties = trace_ties(network)
     powers = (2.0 * torch.randn(ties.factors + 1, generator=torch.Generator().manual_seed(0))).round()
     powers[FIXED] = 0.0
@@ -134,7 +134,7 @@ def test_the_expected_error_is_the_one_that_is_then_measured(
 def test_dead_channels_do_no_harm(
     source: Checkpoint, tensor_wise: Policy, batches: list[np.ndarray], image: Tensor
 ) -> None:
-    network = fold_batch_norms(network_of(source))
+    network = quantizable(network_of(source))
     with torch.no_grad():
         block = network.get_submodule("backbone.stage2.0.branches.0.0")
         block.conv1.weight[0], block.conv1.bias[0] = 0.0, 0.0  # type: ignore[union-attr, index, operator]
@@ -154,7 +154,7 @@ def test_dead_channels_do_no_harm(
 def test_factors_and_activations_stay_inside_fp16(
     source: Checkpoint, tensor_wise: Policy, batches: list[np.ndarray], image: Tensor
 ) -> None:
-    network = fold_batch_norms(network_of(source))
+    network = quantizable(network_of(source))
     ties = trace_ties(network)
     name = "backbone.stage2.0.branches.0.0.conv1"
     sizes = torch.ones(ties.factors + 1)
@@ -168,7 +168,7 @@ def test_factors_and_activations_stay_inside_fp16(
     assert float(grown[1]) == pytest.approx(1 / LARGEST_FACTOR, rel=1e-5)
     assert bool((grown <= LARGEST_FACTOR * 1.001).all())
 
-    network = fold_batch_norms(network_of(source))
+    network = quantizable(network_of(source))
     with torch.no_grad():
         network.get_submodule(name).bias[2] = 3000.0  # type: ignore[union-attr, index, operator]
     equalise_network(network, tensor_wise, batches)
@@ -184,7 +184,7 @@ def test_a_policy_without_int8_changes_no_weight(source: Checkpoint, batches: li
     nothing = Policy.model_validate(
         {"name": "t", "about": "t", "equalise": True, "rules": [{"precision": "float", "why": "all"}]}
     )
-    network = fold_batch_norms(network_of(source))
+    network = quantizable(network_of(source))
     before = copy.deepcopy(network.state_dict())
     assert equalise_network(network, nothing, batches).factors == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

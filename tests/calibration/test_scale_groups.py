@@ -4,13 +4,13 @@ import pytest
 
 from calibration.policy import assign, load_policy
 from calibration.scale_groups import scale_groups, trace_readers
-from training.models.fold import fold_batch_norms
+from training.models.fold import quantizable
 from training.models.zoo import build_model, model_config
 
 
 @pytest.fixture(scope="module")
 def groups() -> list[set[str]]:
-    folded = fold_batch_norms(build_model(model_config("samkr_tiny")).eval())
+    folded = quantizable(build_model(model_config("samkr_tiny")).eval())
     assignments = assign(load_policy("default"), folded)
     int8 = {a.module for a in assignments if a.precision == "int8"}
     return [set(group) for group in scale_groups(trace_readers(folded, assignments), int8)]
@@ -55,7 +55,7 @@ def test_no_quantizer_is_in_two_groups_and_no_group_holds_two_sums(groups: list[
 
 
 def test_a_module_that_stays_float_takes_no_part() -> None:
-    folded = fold_batch_norms(build_model(model_config("samkr_tiny")).eval())
+    folded = quantizable(build_model(model_config("samkr_tiny")).eval())
     assignments = assign(load_policy("trunk_only"), folded)
     int8 = {a.module for a in assignments if a.precision == "int8"}
     names = {name for group in scale_groups(trace_readers(folded, assignments), int8) for name in group}

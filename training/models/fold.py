@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from training.models.pose_net import PoseNet
+from training.models.subpixel import Interleave, is_subpixel, subpixel
 
 # Attribute pairs (convolution, batch normalisation) outside nn.Sequential.
 _PAIRS = (
@@ -44,6 +45,29 @@ def fold_batch_norms(network: PoseNet) -> PoseNet:
     left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
     if left:
         raise ValueError(f"batch normalisation without a convolution before it: {left}")
+    return folded
+
+
+def quantizable(network: PoseNet) -> PoseNet:
+    """A copy in eval mode that quantizers can be put into: batch norms folded, transposed convolutions ordinary ones.
+
+    INT8 then needs no kernel for transposed convolutions, which ONNX Runtime has not. Exact up to float rounding; names
+    of convolutions stay. A network that is quantizable already is only copied.
+
+    Raises:
+        ValueError: see ``fold_batch_norms``; a transposed convolution that has no such form, or no ReLU after it.
+    """
+    folded = fold_batch_norms(network)
+    for name, module in [*folded.named_modules()]:
+        if not isinstance(module, nn.ConvTranspose2d):
+            continue
+        parent = folded.get_submodule(name.rpartition(".")[0])
+        kinds = [type(child) for child in parent.children()]
+        if kinds != [nn.ConvTranspose2d, nn.Identity, nn.ReLU] or not is_subpixel(module):
+            raise ValueError(f"a transposed convolution that has no form for INT8: {name}")
+        # The ReLU beside its convolution, where every runtime fuses it; interleaving only moves values.
+        first, second, third = parent._modules
+        parent._modules.update({first: subpixel(module), second: nn.ReLU(inplace=True), third: Interleave()})
     return folded
 
 

@@ -26,6 +26,7 @@ _MOVERS = {
     "MaxPool",
     "Concat",
     "Split",
+    "DepthToSpace",
     "Slice",
     "Squeeze",
     "Unsqueeze",

@@ -20,7 +20,7 @@ def followed(moved: list[float], lost_joints: int = 0) -> Followed:
 
 def trial(points: float, found: Followed | None = None) -> Trial:
     lost = Interval(-points, -points, -points)
-    return Trial(90.0, 0.9, Difference(lost, lost), 0.0, 0.0, found)
+    return Trial(90.0, 0.9, Difference(lost, lost), {"heatmap": 0.0}, found)
 
 
 def test_95_of_100_joints_decide_and_joints_of_lost_people_are_infinitely_far() -> None:

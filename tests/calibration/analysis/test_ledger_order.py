@@ -40,9 +40,7 @@ def test_a_network_without_its_attention_follows_its_like_or_else_the_whole_one(
 def stage(name: str, parent: str | None, loss: float, *, beside: bool = False) -> LedgerStage:
     lost = Interval(-loss, -loss - 0.1, -loss + 0.1)
     difference = Difference(lost, lost) if parent else None
-    return LedgerStage(
-        name, "0", "form of it", (64, 64), 50.0, 0.5, parent, difference, None, None, None, beside
-    )
+    return LedgerStage(name, "0", "form of it", (64, 64), 50.0, 0.5, parent, difference, None, {}, beside)
 
 
 def test_accuracy_leaves_by_the_road_and_not_beside_it() -> None:

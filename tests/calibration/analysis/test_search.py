@@ -31,7 +31,9 @@ def trial(loss: float, noise: float = 0.05) -> Trial:
     def around(value: float) -> Interval:
         return Interval(value, value - noise, value + noise)
 
-    return Trial(50 - loss, 0.8 - loss / 100, Difference(around(-loss), around(-loss / 100)), 0.1, 0.1)
+    return Trial(
+        50 - loss, 0.8 - loss / 100, Difference(around(-loss), around(-loss / 100)), {"heatmap": 0.1}
+    )
 
 
 class Additive:

@@ -12,7 +12,7 @@ from calibration.inputs import calibration_images
 from calibration.policy import Policy, Rule, load_policy
 from calibration.ptq import quantize_network
 from training.checkpoint import Checkpoint, network_of
-from training.models.fold import fold_batch_norms
+from training.models.fold import quantizable
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_switched_and_quantized_from_the_start_are_the_same_bits(
 def test_with_nothing_switched_on_it_is_the_float_network(
     source: Checkpoint, switches: Switches, image: torch.Tensor
 ) -> None:
-    expected = fold_batch_norms(network_of(source))(image)
+    expected = quantizable(network_of(source))(image)
     for left, right in zip(expected, switches.use(frozenset())(image), strict=True):
         assert torch.equal(left, right)
 
