@@ -182,8 +182,10 @@ def _gather(chosen: np.ndarray, peaks: list[tuple[np.ndarray, np.ndarray]], tags
 
 def find_peaks(heatmap: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarray, np.ndarray]:
     """Peaks above the threshold of one heatmap (h, w): int64 (P, 2) x, y and float32 (P,) values, best first."""
-    flat = np.flatnonzero((heatmap == cv2.dilate(heatmap, _POOL)) & (heatmap > settings.joint_threshold))
+    flat = np.flatnonzero(heatmap > settings.joint_threshold)
     values = heatmap.ravel()[flat]
+    highest = values == cv2.dilate(heatmap, _POOL).ravel()[flat]
+    flat, values = flat[highest], values[highest]
     best = np.argsort(-values, kind="stable")[: settings.candidates]
     width = heatmap.shape[1]
     return np.stack([flat[best] % width, flat[best] // width], axis=1), values[best]

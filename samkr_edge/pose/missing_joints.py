@@ -73,14 +73,18 @@ class _Search:
         """Try the positions above each level; returns the joints (R,) whose best place may still be below."""
         left = np.flatnonzero(self._keypoints == keypoint)
         heat, tag = self._maps[keypoint].ravel(), self._tags[keypoint].reshape(self._maps[0].size, -1)
+        places = np.flatnonzero(heat >= _LEVELS[-1])
+        heat = heat[places]
         for level in _LEVELS:
-            places = np.flatnonzero(heat >= level)
-            if not len(places) or len(places) * len(left) > _AT_A_TIME:
+            above = heat >= level
+            count = np.count_nonzero(above)
+            if not count or count * len(left) > _AT_A_TIME:
                 continue
-            values = heat[places] - np.rint(_apart(tag[places], self._wanted[left, None]))
+            there = places[above]
+            values = heat[above] - np.rint(_apart(tag[there], self._wanted[left, None]))
             highest = values.argmax(axis=1)
             best = values[np.arange(len(left)), highest]
-            self._best[left], self._place[left] = best, places[highest]
+            self._best[left], self._place[left] = best, there[highest]
             left = left[best < level]
             if not len(left):
                 break
