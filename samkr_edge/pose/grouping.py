@@ -65,7 +65,9 @@ def group(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings, stri
         SamkrError: SE-A20 when the maps hold NaN or infinity.
     """
     heatmap = np.ascontiguousarray(heatmap, np.float32)
-    if not np.isfinite([heatmap.sum(), tag.sum()]).all():  # either is NaN or infinity if any value is
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = heatmap.sum() + tag.sum()
+    if not np.isfinite(total):  # as it is if every value is
         raise not_finite()
     tag = enlarged_tags(tag, heatmap.shape[1:])
     groups = match_peaks(heatmap, tag, settings)

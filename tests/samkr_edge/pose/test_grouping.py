@@ -159,6 +159,7 @@ def test_tags_are_enlarged_as_torch_enlarges() -> None:
     np.testing.assert_allclose(enlarged_tags(tag, (10, 14)), expected.permute(0, 2, 3, 1), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("which", ["heatmap", "tag"])
 def test_what_is_not_finite_is_one_error(which: str, broken: float) -> None:
