@@ -62,7 +62,7 @@ COMMANDS: dict[str, Command] = {
     "recipes": Command("training.cli.train:recipes", "List the recipes and keys of `train`.", LOOK),
     "import": Command(
         "training.cli.import_weights:import_weights",
-        "Import official HRNet, DEKR or mmpose weights.",
+        "Import weights of HRNet, DEKR, HigherHRNet, SWAHR or mmpose.",
         STEPS,
         "train",
     ),
