@@ -92,6 +92,12 @@ class GroupingNet(nn.Module):
         )
         if not config.default_init:
             initialise(self)
+        else:
+            # Outputs begin at 0 here too: from torch's own, of the size of a peak at every pixel, a network learns to
+            # be silent first, and then nothing for hundreds of updates.
+            head = self.grouping_head
+            for last in (head.final_low, head.final_high, *self.scale_branches):
+                initialise(last)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         maps: tuple[Tensor, Tensor] = self.grouping_head(self.backbone(image))
