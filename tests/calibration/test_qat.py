@@ -13,18 +13,21 @@ import training.loop.fit as fit_module
 from calibration.inputs import calibration_images
 from calibration.policy import changed_policy, load_policy
 from calibration.ptq import enabled_quantizers, quantize_network, restore_network
-from calibration.qat import FineTuning, open_teacher
+from calibration.qat import FineTuning, open_teacher, tag_distance
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
-from training.checkpoint import Checkpoint, load_checkpoint, network_of
+from training.checkpoint import Checkpoint, load_checkpoint, network_of, new_card
 from training.loop.compiled import compiled
 from training.loop.fit import fit
+from training.loop.grouping_losses import GroupingLossSettings
 from training.loop.losses import LossSettings
+from training.loop.objective import loss_settings
 from training.loop.recipe_file import as_taught, load_recipe
 from training.loop.run import FINAL, LAST
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
+from training.models.zoo import build_model
 
 LOSS = LossSettings(offset_weight=0.15)
 
@@ -137,6 +140,59 @@ def test_a_network_is_already_where_its_own_maps_would_have_it(source: Checkpoin
     assert all(float(value.detach()) < 1e-10 for value in terms.values())
     moved = hooks.terms(image, {"heatmap": heatmap + 0.1, "offset": offset + 1}, batch)
     assert all(float(value.detach()) > 0 for value in moved.values())
+
+
+@pytest.fixture(scope="module")
+def tagged(source: Checkpoint) -> Checkpoint:
+    """A network that groups by tags, of fresh weights."""
+    torch.manual_seed(0)
+    config = replace(source.config, decoding="grouping", deconv_blocks=1)
+    card = new_card(config, source.card.skeleton, config.input_size)
+    return Checkpoint(card, config, build_model(config).state_dict())
+
+
+def test_a_teacher_of_tags_says_nothing_of_what_all_of_an_image_have_in_common(tagged: Checkpoint) -> None:
+    network = network_of(tagged)
+    hooks = FineTuning(network, GroupingLossSettings(pull_weight=0.5), teacher=network_of(tagged))
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps = {name: found.detach() for name, found in network.forward_training(image).items()}
+    joints = torch.zeros(2, 3, 17, 2, dtype=torch.int64)  # the second image shows nobody
+    joints[0, :2, :, 0] = torch.randint(0, 17 * 256, (2, 17), generator=torch.Generator().manual_seed(1))
+    joints[0, :2, :, 1] = 1
+    batch = {"valid_low": torch.ones(2, 1, 16, 16), "valid": torch.ones(2, 1, 32, 32), "joints": joints}
+    for moved in (0.0, 3.0):
+        terms = hooks.terms(image, {**maps, "tag": maps["tag"] + moved}, batch)
+        assert sorted(terms) == ["teacher heatmap", "teacher tag"]
+        assert all(float(value) < 1e-9 for value in terms.values())
+    apart = maps["tag"].clone()
+    apart.flatten(1)[0, joints[0, 0, :, 0]] += 2  # one of two people: 1 from the mean of both
+    terms = hooks.terms(image, {**maps, "heatmap_low": maps["heatmap_low"] + 1, "tag": apart}, batch)
+    assert float(terms["teacher heatmap"]) == pytest.approx(1)
+    assert float(terms["teacher tag"]) == pytest.approx(0.5 * 1 / 2, rel=1e-3)
+    assert tag_distance(apart, maps["tag"], 0 * joints) == 0
+
+
+def test_a_network_with_tags_is_fine_tuned_by_the_same_loop(
+    tagged: Checkpoint, people: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(
+        "qat", ["schedule.steps=2", "batch_size=4", "threads=1", "precision=fp32", "log_steps=1"]
+    )
+    network = network_of(tagged)
+    hooks = FineTuning(network, loss_settings(recipe, "grouping"), teacher=network_of(tagged))
+    finished = fit(network, tagged, recipe, open_dataset(people, "train"), tmp_path, hooks=hooks)
+    assert finished.card.provenance["training"]["loss"]["kind"] == "higherhrnet"
+    assert '"teacher tag"' in (tmp_path / "log.jsonl").read_text()
+
+
+def test_a_teacher_is_decoded_as_the_network_is(source: Checkpoint, tagged: Checkpoint) -> None:
+    for teacher, student in ((source, tagged), (tagged, source)):
+        with pytest.raises(SamkrError) as caught:
+            open_teacher(teacher, "fp32.pt", student)
+        assert caught.value.code == "SE-A79"
+        assert teacher.config.decoding in caught.value.facts["teacher"]
+        assert student.config.decoding in caught.value.facts["needed"]
+    assert open_teacher(tagged, "fp32.pt", tagged).config == tagged.config
 
 
 def test_the_control_trains_float_weights_and_leaves_statistics_alone(
