@@ -12,6 +12,7 @@ from samkr_edge.files.named import missing_file
 from samkr_edge.ready_name import PREFIX, is_ready_name, ready_instead
 from training.checkpoint import load_checkpoint
 from training.models.config import ModelConfig
+from training.models.grouping_net import GroupingNet
 from training.models.pose_net import PoseNet
 from training.ready.table import ready_network
 
@@ -71,10 +72,14 @@ class Start(NamedTuple):
 def load_start(network: PoseNet, init: str | None) -> Start:
     """Load into ``network`` what fits of the checkpoint, or the ready network, that ``init`` names.
 
+    What does not fit is fresh; see ``GroupingHead.begin_silent``.
+
     Raises:
         SamkrError: SE-A39 nothing fits, the backbone does not, or the checkpoint is quantized; SE-A23, SE-A30 or
             SE-A31 it cannot be read; what fetching it raises.
     """
+    if isinstance(network, GroupingNet) and network.config.default_init:
+        network.grouping_head.begin_silent()
     if init is None:
         return Start("", {})
     if init == FROM_SCRATCH:

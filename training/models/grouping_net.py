@@ -7,6 +7,7 @@ of the same person's other joints, and unlike everybody else's; only differences
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from training.models.config import ModelConfig
@@ -43,6 +44,19 @@ class GroupingHead(nn.Module):
         self.scale_low = ScaleBranch(width, keypoints) if scale_branch else None
         self.scale_high = ScaleBranch(width, keypoints) if scale_branch else None
         self.upsample = nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False)
+
+    def begin_silent(self) -> None:
+        """Let heatmaps and scales begin at 0, as the papers' initialisation does, and leave tags as they are.
+
+        From heatmaps as high as a peak at every pixel a network learns to be silent, and then nothing for hundreds of
+        updates. Tags that begin at 0 are alike, which pushes nobody apart: exp(-d^2) is flat there.
+        """
+        tags = self.final_low.weight.detach()[self.keypoints :].clone()
+        for last in (self.final_low, self.final_high, self.scale_low, self.scale_high):
+            if last is not None:
+                initialise(last)
+        with torch.no_grad():
+            self.final_low.weight[self.keypoints :] = tags
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Heatmap (N, K, 2h, 2w), the mean of both resolutions', and tag (N, K, h, w)."""
@@ -92,12 +106,6 @@ class GroupingNet(nn.Module):
         )
         if not config.default_init:
             initialise(self)
-        else:
-            # Outputs begin at 0 here too: from torch's own, of the size of a peak at every pixel, a network learns to
-            # be silent first, and then nothing for hundreds of updates.
-            head = self.grouping_head
-            for last in (head.final_low, head.final_high, *self.scale_branches):
-                initialise(last)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         maps: tuple[Tensor, Tensor] = self.grouping_head(self.backbone(image))

@@ -194,3 +194,16 @@ def test_it_starts_from_the_backbone_of_other_networks_as_papers_do(tmp_path: Pa
     load_start(network, str(tmp_path / "other.pt"))
     found = whole.backbone.state_dict()
     assert all(torch.equal(tensor, found[name]) for name, tensor in network.backbone.state_dict().items())
+
+
+def test_from_scratch_heatmaps_begin_silent_and_tags_apart() -> None:
+    """Both are what a network that begins otherwise needs hundreds of updates for."""
+    torch.manual_seed(0)
+    network = build_model(SWAHR)
+    image = torch.randn(2, 3, 64, 64)
+    load_start(network, None)
+    maps = network.forward_training(image)
+    assert max(maps[name].abs().max() for name in ("heatmap_low", "heatmap")) < 0.1
+    assert not maps["scale_low"].any()
+    assert not maps["scale"].any()
+    assert maps["tag"].std() > 0.1
