@@ -249,7 +249,7 @@ _RULES: tuple[tuple[Iterable[Any], _Rule], ...] = (
         (
             _aten.view, _aten._unsafe_view, _aten.reshape, _aten.permute, _aten.transpose, _aten.t, _aten.expand,
             _aten.unsqueeze, _aten.squeeze, _aten.slice, _aten.select, _aten.split, _aten.unbind, _aten.cat,
-            _aten.stack, _aten.pixel_shuffle,
+            _aten.stack,
         ),
         _moved,
     ),

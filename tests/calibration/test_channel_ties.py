@@ -106,8 +106,8 @@ def test_the_four_channels_that_become_neighbouring_pixels_are_tied_and_tags_are
         deconv.reads[0, 8:], torch.zeros(34, dtype=torch.int64)
     )  # heatmap and tags, as they are
     assert not bool((deconv.reads[0, :8] == FIXED).any())
-    by_pixel = deconv.writes.view(8, 4)
-    assert torch.equal(by_pixel, by_pixel[:, :1].expand(8, 4))
+    by_pixel = deconv.writes.view(4, 8)
+    assert torch.equal(by_pixel, by_pixel[:1].expand(4, 8))
     assert len(by_pixel.unique()) == 8
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from calibration.policy import assign, changed_policy, load_policy, policy_names, quantized_share
 from samkr_edge.errors import SamkrError
+from training.models.fold import quantizable
 from training.models.macs import count_cost
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config, model_names
@@ -55,21 +56,33 @@ def test_the_default_policy_keeps_sampling_attention_and_last_layers_float(netwo
     assert {p for n, p in sums.items() if n not in per_keypoint} == {"int8"}
 
 
-@pytest.mark.parametrize("name", ["samkr_tiny", "samkr_w32", "dekr_w32", "samkr_w32_nodc"])
+@pytest.mark.parametrize("name", ["samkr_tiny", "samkr_w32", "dekr_w32", "samkr_w32_nodc", "swahr_tiny"])
 def test_every_shipped_policy_fits_every_kind_of_network(name: str) -> None:
     assert name in model_names()
-    built = build_model(model_config(name))
+    built = quantizable(build_model(model_config(name)))
     for policy in policy_names():
         assignments = assign(load_policy(policy), built)
         assert any(a.precision == "int8" for a in assignments)
         assert all(a.why for a in assignments)
 
 
-@pytest.mark.parametrize("name", ["samkr_tiny", "samkr_w32"])
+@pytest.mark.parametrize("policy", ["default", "rtx"])
+def test_heatmaps_and_tags_are_float_and_what_makes_the_finer_features_is_int8(policy: str) -> None:
+    with torch.device("meta"):
+        network = quantizable(build_model(model_config("swahr_tiny")))
+    decided = {a.module: a.precision for a in assign(load_policy(policy), network)}
+    head = {n.removeprefix("grouping_head."): p for n, p in decided.items() if n.startswith("grouping_head.")}
+    assert {name for name, precision in head.items() if precision == "float"} == {"final_low", "final_high"}
+    assert {name for name, precision in head.items() if precision == "int8"} == {
+        "deconv.0", "blocks.0.conv1", "blocks.0.conv2", "blocks.0.add",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["samkr_tiny", "samkr_w32", "swahr_tiny"])
 def test_the_default_policy_has_nine_tenths_of_the_work_in_int8(name: str) -> None:
     config = model_config(name)
     with torch.device("meta"):
-        assignments = assign(load_policy("default"), build_model(config))
+        assignments = assign(load_policy("default"), quantizable(build_model(config)))
     macs = count_cost(config).by_module
     assert quantized_share(assignments, macs) > 0.9
     none = [replace(a, precision="float") for a in assignments]

@@ -12,10 +12,16 @@ from torch import Tensor, nn
 
 
 class Interleave(nn.Module):
-    """(N, 4C, h + 1, w + 1) -> (N, C, 2h, 2w): four channels become four neighbouring pixels; the border is cut off."""
+    """(N, 4C, h + 1, w + 1) -> (N, C, 2h, 2w): four quarters of the channels become four neighbouring pixels, and the
+    border is cut off.
+
+    Quarters, not every four channels: where channels are the last axis, C values move together.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.pixel_shuffle(x, 2)[:, :, 1:-1, 1:-1]
+        batch, channels, rows, columns = x.shape
+        apart = x.view(batch, 2, 2, channels // 4, rows, columns).permute(0, 3, 4, 1, 5, 2)
+        return apart.reshape(batch, channels // 4, 2 * rows, 2 * columns)[:, :, 1:-1, 1:-1]
 
 
 def is_subpixel(module: nn.Module) -> bool:
@@ -39,10 +45,10 @@ def subpixel(transposed: nn.ConvTranspose2d) -> nn.Conv2d:
     inputs, outputs = transposed.in_channels, transposed.out_channels
     has_bias = transposed.bias is not None
     convolution = nn.Conv2d(inputs, 4 * outputs, 2, padding=1, bias=has_bias)
-    # (I, O, rows of taps: j, j - 1; a; columns alike) -> (O, a of rows, a of columns, I, rows: j - 1, j; columns)
-    taps = transposed.weight.view(inputs, outputs, 2, 2, 2, 2).permute(1, 3, 5, 0, 2, 4).flip(4, 5)
+    # (I, O, rows of taps: j, j - 1; a; columns alike) -> (a of rows, a of columns, O, I, rows: j - 1, j; columns)
+    taps = transposed.weight.view(inputs, outputs, 2, 2, 2, 2).permute(3, 5, 1, 0, 2, 4).flip(4, 5)
     convolution.to(transposed.weight)
     convolution.weight.copy_(taps.reshape(4 * outputs, inputs, 2, 2))
     if transposed.bias is not None and convolution.bias is not None:
-        convolution.bias.copy_(transposed.bias.repeat_interleave(4))
+        convolution.bias.copy_(transposed.bias.repeat(4))
     return convolution

@@ -11,7 +11,7 @@ import numpy as np
 from samkr_edge.onnx_graph.graph import Graph
 
 # Operations that only move, choose or average values: between a DQ and a Q, ONNX Runtime runs them in INT8.
-MOVERS = ("Resize", "MaxPool", "Concat", "Reshape", "DepthToSpace", "Slice")
+MOVERS = ("Resize", "MaxPool", "Concat", "Reshape")
 
 
 def is_activation_quantizer(graph: Graph, node: Any) -> bool:

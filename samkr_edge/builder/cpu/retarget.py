@@ -18,6 +18,7 @@ from samkr_edge.builder.cpu.folded_weights import fold_weights
 from samkr_edge.builder.cpu.hoisted_quantizers import hoist_quantizers
 from samkr_edge.builder.cpu.idle_quantizers import drop_idle_quantizers
 from samkr_edge.builder.cpu.image_bytes import take_image_bytes
+from samkr_edge.builder.cpu.interleaved_bytes import interleave_bytes
 from samkr_edge.builder.cpu.matrix_products import multiply_to_float
 from samkr_edge.builder.cpu.merged_quantizers import merge_quantizers
 from samkr_edge.builder.cpu.quantized_sums import quantize_intermediate_sums
@@ -48,6 +49,8 @@ PASSES = (
     Pass("quantized_sums", "partial sums in INT8", quantize_intermediate_sums),
     Pass("hoisted_quantizers", "resizes and concats in INT8", hoist_quantizers),
     Pass("unsigned_activations", "activations unsigned", make_unsigned),
+    # It puts quantizers at their ReLUs, which the next pass looks for.
+    Pass("interleaved_bytes", "8-bit channels made pixels", interleave_bytes),
     # Only a zero point of 0 replaces a ReLU.
     Pass("absorbed_relus", "ReLUs absorbed", absorb_relus),
     Pass("image_bytes", "normalisations in the first convolution", take_image_bytes),

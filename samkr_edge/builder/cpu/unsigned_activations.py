@@ -44,7 +44,7 @@ def _is_nonnegative(graph: Graph, tensor: str) -> bool:
                 return False
         if node is None:
             return False
-        if node.op_type in ("Resize", "MaxPool", "DepthToSpace", "Slice", "QuantizeLinear"):
+        if node.op_type in ("Resize", "MaxPool", "Reshape", "Transpose", "Slice", "QuantizeLinear"):
             before = {node.input[0]}
         elif node.op_type == "Concat":
             before = {*node.input}

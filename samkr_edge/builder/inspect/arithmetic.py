@@ -26,7 +26,6 @@ _MOVERS = {
     "MaxPool",
     "Concat",
     "Split",
-    "DepthToSpace",
     "Slice",
     "Squeeze",
     "Unsqueeze",

@@ -22,6 +22,7 @@ from samkr_edge.builder.cpu.folded_weights import fold_weights
 from samkr_edge.builder.cpu.hoisted_quantizers import hoist_quantizers
 from samkr_edge.builder.cpu.idle_quantizers import drop_idle_quantizers
 from samkr_edge.builder.cpu.image_bytes import take_image_bytes
+from samkr_edge.builder.cpu.interleaved_bytes import interleave_bytes
 from samkr_edge.builder.cpu.merged_quantizers import merge_quantizers
 from samkr_edge.builder.cpu.quantized_sums import quantize_intermediate_sums
 from samkr_edge.builder.cpu.retarget import retarget
@@ -595,6 +596,57 @@ def test_bytes_are_enlarged_by_look_ups_exactly_where_no_step_changes(same: bool
     onnx.checker.check_model(written)
     assert ("Resize" in operations(written)) != same
     np.testing.assert_array_equal(run(written, data())[0], expected)
+
+
+def interleaved(*, cut: str = "rows", read_twice: bool = False, quarters: bool = True) -> onnx.ModelProto:
+    """Quarters of the channels of Relu(x) become pixels, a border is cut off, and the rest is quantized."""
+    constants = {
+        **CONSTANTS,
+        "apart": np.array([1, 2, 2, 1, 6, 5]),
+        "joined": np.array([1, 1, 12, 10]),
+        "one": np.array([1]),
+        "last": np.array([-1]),
+        "rows": np.array([2]),
+        "columns": np.array([3]),
+        "channels": np.array([1]),
+        "zeroth": np.array([0]),
+    }
+    start = "zeroth" if cut == "channels" else "one"
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Reshape", ["r", "apart"], ["a"]),
+        helper.make_node(
+            "Transpose", ["a"], ["m"], perm=[0, 3, 4, 1, 5, 2] if quarters else [0, 3, 4, 2, 5, 1]
+        ),
+        helper.make_node("Reshape", ["m", "joined"], ["j"]),
+        helper.make_node("Slice", ["j", start, "last" if cut != "channels" else "one", cut, "one"], ["c"]),
+        helper.make_node("Slice", ["c", "one", "last", "columns"], ["d"]),
+        *pair("d", "s"),
+        helper.make_node("Concat", ["d_s_dq", "c" if read_twice else "d_s_dq"], ["y"], axis=3),
+    ]
+    return model_of(nodes, constants)
+
+
+def test_channels_become_pixels_as_bytes_exactly() -> None:
+    model, _ = changed(interleaved(), make_unsigned)
+    zeros = [node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    named = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
+    assert [(named[zero].dtype, int(named[zero])) for zero in zeros] == [
+        (np.uint8, 0)
+    ]  # seen to follow a ReLU
+    moved, made = changed(model, interleave_bytes, absorb_relus)
+    assert made == 1  # the ReLU, now at its quantizer
+    assert [node.op_type for node in moved.graph.node][:2] == ["QuantizeLinear", "Transpose"]
+    np.testing.assert_array_equal(run(moved, data())[0], run(model, data())[0])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"cut": "channels"}, {"read_twice": True}, {"quarters": False}],
+    ids=lambda other: next(iter(other)),
+)
+def test_other_moves_of_channels_stay(other: dict[str, Any]) -> None:
+    assert changed(interleaved(**other), interleave_bytes)[1] == 0
 
 
 def test_quantizers_between_float_layers_are_dropped_and_those_of_int8_layers_kept() -> None:
