@@ -101,7 +101,7 @@ def times_table(run: dict[str, Any]) -> str:
                 model.precision.upper(),
                 milliseconds(model.split_ms.network),
                 milliseconds(_decode_ms(run, model)),
-                milliseconds(model.latency.p50_ms - model.split_ms.decode + _decode_ms(run, model)),
+                milliseconds(model.split_ms.total - model.split_ms.decode + _decode_ms(run, model)),
                 "" if printed is None or not model.is_baseline else f"{printed:g}",
             )
             lines.append(f"| {' | '.join(shown)} |")

@@ -49,7 +49,7 @@ def test_a_total_has_the_decoding_of_a_crowd_in_place_of_its_own(sweep: Path) ->
         "decoded_by": {"swahr_w48": "grouping", "samkr_w48": "offsets"},
         "cells": [results.model_dump(mode="json") for results in cells_in(sweep)],
     }
-    # The row's own decoding took 0.9 ms, and what is not the network 1.2 ms.
+    # Beside the network and the row's own decoding of 0.9 ms a frame took 0.3 ms.
     assert times_table(run).splitlines()[2:] == [
         "| swahr_w48 | FP32 | 999 | 20.0 | 1019 | 816.3 |",
         "| swahr_w48 | INT8 | 499 | 20.0 | 519 |  |",
