@@ -6,6 +6,7 @@ import numpy as np
 
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import decode
+from samkr_edge.pose.grouping import group
 from samkr_edge.pose.poses import Poses
 
 
@@ -22,6 +23,4 @@ def people_of(heatmap: np.ndarray, association: np.ndarray, card: ModelCard) -> 
     """
     if card.grouping is None:
         return decode(heatmap, association, card.decode, card.stride)
-    from samkr_edge.pose.grouping import group
-
     return group(heatmap, association, card.grouping, card.stride)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.host.kept_run import kept_run
+from benchmarks.host.recipe_runs import spread, trained
 from samkr_edge.child_process import command
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.files.artefact import sha256_of, write_json
@@ -37,16 +37,14 @@ def samkr_edge(*words: str) -> None:
 
 def built(network: str, data: Path, folder: Path, settings: list[str]) -> dict[str, Path]:
     """Precision -> the model for this CPU, of a network trained in ``folder``; what is there is kept."""
-    run, ptq = folder / "fp32", folder / "ptq.pt"
-    options = [option for setting in settings for option in ("--set", setting)]
-    samkr_edge("train", network, "--data", str(data), "--out", str(run), "--resume", *options)
+    final, ptq = trained(network, data, folder / "fp32", settings), folder / "ptq.pt"
     models: dict[str, Path] = {}
-    for precision, source in zip(PRECISIONS, (run / "final.pt", ptq), strict=True):
+    for precision, source in zip(PRECISIONS, (final, ptq), strict=True):
         models[precision] = folder / f"{network}-{precision}.built.onnx"
         if models[precision].is_file():
             continue
         if precision == "int8":
-            samkr_edge("quantize", str(run / "final.pt"), "--data", str(data), "-o", str(ptq))
+            samkr_edge("quantize", str(final), "--data", str(data), "-o", str(ptq))
         exported = folder / f"{network}-{precision}.onnx"
         samkr_edge("export", str(source), "-o", str(exported))
         samkr_edge("build", str(exported), "--target", "cpu", "-o", str(models[precision]))
@@ -89,14 +87,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "network": network,
                     "precision": precision,
                     "seeds": len(own),
-                    **{
-                        name: {
-                            "mean": round(statistics.mean(values), 2),
-                            "least": round(min(values), 2),
-                            "largest": round(max(values), 2),
-                        }
-                        for name, values in of.items()
-                    },
+                    **{name: spread(values) for name, values in of.items()},
                 }
             )
     return table

@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ import numpy as np
 
 from benchmarks.host.kept_run import kept_run
 from benchmarks.host.plain_grouping import by_munkres, plain_group
+from benchmarks.scripts.host_cost import interleaved
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose.grouping import group
 from samkr_edge.pose.grouping_settings import GroupingSettings
@@ -63,7 +62,7 @@ def crowd_maps(
             x, y = corner + rng.uniform(0.15, 0.85, 2) * cell
             height = rng.uniform(0.02, 0.08) if rng.random() < missing else rng.uniform(0.3, 0.95)
             rows, columns = (slice(max(int(at) - reach, 0), int(at) + reach + 1) for at in (y, x))
-            py, px = np.mgrid[:side, :side][:, rows, columns]
+            py, px = np.mgrid[rows.start : min(rows.stop, side), columns.start : min(columns.stop, side)]
             bump = height * np.exp(-((px - x) ** 2 + (py - y) ** 2) / (2 * sigma**2))
             heatmap[joint, rows, columns] = np.maximum(heatmap[joint, rows, columns], bump)
             share = tag_side / side
@@ -84,16 +83,10 @@ def compared(people: int, setting: str, repeats: int) -> dict[str, Any]:
     }
     if importlib.util.find_spec("munkres"):
         ways["official"] = lambda: plain_group(heatmap, tag, settings, by_munkres)
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            times[name].append((time.perf_counter() - started) * 1e3)
+    medians = {name: row["median_ms"] for name, row in interleaved(ways, repeats).items()}
     (poses, scores), found = ways["plain"](), ways["ours"]()
     order = np.argsort(-scores, kind="stable")[: settings.max_people]
     np.testing.assert_allclose(found.keypoints, poses[order, :, :2], atol=1e-3)
-    medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "setting": setting,
         "people": people,

@@ -63,6 +63,15 @@ def finished(folder: Path, settings: list[str], annotations: dict[str, str]) -> 
     return found
 
 
+def spread(values: list[float]) -> dict[str, float]:
+    """Mean, least and largest of a figure over the seeds."""
+    return {
+        "mean": round(statistics.mean(values), 2),
+        "least": round(min(values), 2),
+        "largest": round(max(values), 2),
+    }
+
+
 def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
     """Variant -> protocol -> mean, lowest and highest AP over its seeds."""
     table: dict[str, dict[str, dict[str, float]]] = {}
@@ -72,13 +81,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]
             for protocol in PROTOCOLS
         }
         table[variant] = {
-            protocol: {
-                "mean": round(statistics.mean(values), 2),
-                "least": round(min(values), 2),
-                "largest": round(max(values), 2),
-                "seeds": len(values),
-            }
-            for protocol, values in aps.items()
+            protocol: {**spread(values), "seeds": len(values)} for protocol, values in aps.items()
         }
     return table
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from samkr_edge.pose.grouping import group
+from samkr_edge.pose.grouping import enlarged_tags, group
 from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.poses import Poses
 
@@ -27,14 +27,11 @@ class TaggedMaps:
         heatmaps: float32 (K, h, w), of the image and, if it was asked for, of its mirror image, mirrored back.
         tags: float32 (K, h/2, w/2), the same.
         scale: size of the network input relative to the base input.
-        shown: (height, width) of the part of the maps, in pixels of the heatmap, that shows the base input: an input is
-            rounded up to what HRNet can halve.
     """
 
     heatmaps: list[np.ndarray]
     tags: list[np.ndarray]
     scale: float
-    shown: tuple[float, float]
 
 
 def mirrored_back(heatmap: np.ndarray, tag: np.ndarray, flip_order: Sequence[int]) -> list[np.ndarray]:
@@ -52,37 +49,42 @@ def mirrored_back(heatmap: np.ndarray, tag: np.ndarray, flip_order: Sequence[int
     return [np.ascontiguousarray(maps[order, :, ::-1]) for maps in (heatmap, tag)]
 
 
-def group_scales(maps: Sequence[TaggedMaps], settings: GroupingSettings, base_hw: tuple[int, int]) -> Poses:
-    """People in base-input pixels (height, width of it: ``base_hw``), best first.
+def group_scales(
+    maps: Sequence[TaggedMaps], settings: GroupingSettings, base_hw: tuple[int, int], stride: int
+) -> Poses:
+    """People in base-input pixels, best first.
+
+    Args:
+        maps: of every scale, one of them 1.
+        settings: thresholds.
+        base_hw: height and width of the base input.
+        stride: input pixels per pixel of a heatmap.
 
     Raises:
         SamkrError: SE-A20 when the maps hold NaN or infinity.
     """
     heatmap = sum(
-        enlarged(one, found.shown, base_hw) / np.float32(len(found.heatmaps))
+        enlarged(one, found.scale / stride, base_hw) / np.float32(len(found.heatmaps))
         for found in maps
         for one in found.heatmaps
     ) / np.float32(len(maps))
     (base,) = (found for found in maps if found.scale == 1.0)
     # Up to the heatmap's size first, as the official code does: twice bilinear is smoother than once.
-    tags = [
-        enlarged(enlarged(tag, None, one.shape[1:]), base.shown, base_hw)
-        for one, tag in zip(base.heatmaps, base.tags, strict=True)
-    ]
-    return group(heatmap, np.stack(tags, axis=-1), settings, 1)
+    tag = enlarged_tags(np.stack(base.tags, axis=-1), base.heatmaps[0].shape[1:])
+    return group(heatmap, tag, settings, 1)
 
 
-def enlarged(maps: np.ndarray, shown: tuple[float, float] | None, size_hw: tuple[int, ...]) -> np.ndarray:
+def enlarged(maps: np.ndarray, factor: float, size_hw: tuple[int, int]) -> np.ndarray:
     """(K, h, w) -> float32 (K, H, W), bilinear with aligned edges.
 
-    ``shown`` (height, width) is the part from the top left that is enlarged; None: all of it.
+    A pixel of the result is ``factor`` pixels of the maps, from the top left; what they show beyond it is left out: an
+    input is rounded up to what HRNet can halve.
     """
     height, width = size_hw
-    if shown is None or tuple(shown) == maps.shape[1:]:
+    if (height * factor, width * factor) == maps.shape[1:]:
         return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps])
-    down, across = shown[0] / height, shown[1] / width
-    # Pixel i of the result is position (i + 0.5) * across - 0.5 of the map.
-    matrix = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5]])
+    # Pixel i of the result is position (i + 0.5) * factor - 0.5 of the map.
+    matrix = np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.stack(
         [

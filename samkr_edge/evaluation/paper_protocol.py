@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from samkr_edge.evaluation.grouping_protocol import TaggedMaps, group_scales, mirrored_back
 from samkr_edge.evaluation.protocol import Protocol, require_able
 from samkr_edge.pose.decode import ScaledMaps, decode_scales
 from samkr_edge.pose.geometry import apply, fit_matrix, invert, require_image, warp
@@ -103,8 +104,6 @@ def _by_grouping(
     model: PoseModel, batches: dict[float, np.ndarray], base_hw: tuple[int, int], protocol: Protocol
 ) -> Poses:
     """The same with tags. HigherHRNet mirrors without a shift: a map's pixel covers the pixels that it is made of."""
-    from samkr_edge.evaluation.grouping_protocol import TaggedMaps, group_scales, mirrored_back
-
     card, maps = model.card, []
     assert card.grouping is not None
     for scale, batch in batches.items():
@@ -112,9 +111,8 @@ def _by_grouping(
         if protocol.flip:
             mirrored = model.runner.run(np.ascontiguousarray(batch[:, :, ::-1]))
             passes.append(mirrored_back(mirrored[0][0], mirrored[1][0], card.skeleton.flip_order))
-        shown = (base_hw[0] * scale / card.stride, base_hw[1] * scale / card.stride)
-        maps.append(TaggedMaps([p[0] for p in passes], [p[1] for p in passes], scale, shown))
-    return group_scales(maps, card.grouping, base_hw)
+        maps.append(TaggedMaps([p[0] for p in passes], [p[1] for p in passes], scale))
+    return group_scales(maps, card.grouping, base_hw, card.stride)
 
 
 def paper_size(source_hw: tuple[int, int], short: int) -> tuple[int, int]:

@@ -30,8 +30,8 @@ class Poses:
 
     Attributes:
         keypoints: float32 (P, K, 2), x and y; in image pixels unless a function says otherwise.
-        joint_scores: float32 (P, K), centre score times the heatmap's value at the joint.
-        scores: float32 (P,), the mean of a person's joint scores.
+        joint_scores: float32 (P, K), the heatmap's value at the joint; with offsets, times the centre's.
+        scores: float32 (P,), the mean of a person's joint scores; with grouping, of those that peaks gave.
         ids: int64 (P,), the same number for the same person from frame to frame; None without tracking.
         skeleton: names of the joints and the bones between them; a model sets it.
     """

@@ -98,7 +98,7 @@ class OnnxRunner(Runner):
         return self._batch
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Maps (N, K+1, h, w) and (N, 2K, h, w), or what ``Runner`` says, of a batch uint8 (N, H, W, 3).
+        """The maps (N, C, h, w), or what ``Runner`` says, of a batch uint8 (N, H, W, 3).
 
         The batch is cut and padded to the size the graph was exported for.
 

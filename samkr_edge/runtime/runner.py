@@ -46,7 +46,7 @@ class Runner(Protocol):
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """uint8 (N, H, W, 3) RGB -> float32 arrays, those that ``card.outputs`` names.
 
-        Heatmap (N, K+1, H/4, W/4) and offset (N, 2K, H/4, W/4), or with decoding in the graph poses and scores. The
+        The maps (N, C, h, w), or with decoding in the graph poses and scores. The
         arrays belong to the caller: no later run changes them, even while another thread still decodes them. A
         runtime with buffers of its own copies out of them, so that no caller has to.
         """

@@ -267,7 +267,7 @@ class TensorRTRunner:
         return getattr(self._times, "last", None)
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Maps (N, K+1, h, w) and (N, 2K, h, w), or what ``Runner`` says, of a batch uint8 (N, H, W, 3).
+        """The maps (N, C, h, w), or what ``Runner`` says, of a batch uint8 (N, H, W, 3).
 
         The batch is cut and padded to the size the engine was built for.
         """

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
-from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, new_card
 from training.loop.fit import fit
 from training.loop.recipe import Recipe
 from training.models.config import ModelConfig
@@ -30,14 +30,34 @@ RECIPE: dict[str, Any] = {
 }
 
 
+# How near a first step is to that of float32. Batch norms over four tiny maps magnify rounding, and bilinear sampling
+# has kinks: hence a cosine.
+LIKE_FLOAT32 = pytest.mark.parametrize(
+    ("changes", "tolerance", "least_cosine"),
+    [
+        ({"channels_last": True}, 1e-5, 0.9999),
+        ({"precision": "fp16"}, 1e-2, 0.95),
+        ({"precision": "bf16"}, 5e-2, 0.8),
+    ],
+    ids=["channels_last", "fp16", "bf16"],
+)
+
+
 def recipe_of(**changes: Any) -> Recipe:
     return Recipe.model_validate({**RECIPE, **changes})
 
 
-def train(out: Path, people: KeypointDataset, *, resume: bool = False, **changes: Any) -> Checkpoint:
+def train(
+    out: Path,
+    people: KeypointDataset,
+    *,
+    config: ModelConfig = SMALL,
+    resume: bool = False,
+    **changes: Any,
+) -> Checkpoint:
     torch.manual_seed(0)
-    network = build_model(SMALL)
-    start = Checkpoint(ModelCard("small", COCO17, SMALL.input_size), SMALL, network.state_dict())
+    network = build_model(config)
+    start = Checkpoint(new_card(config, COCO17, config.input_size), config, network.state_dict())
     return fit(network, start, recipe_of(**changes), people, out, resume=resume)
 
 

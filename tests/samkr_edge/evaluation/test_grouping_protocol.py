@@ -110,7 +110,7 @@ def test_the_mirrored_tags_tell_people_apart_that_the_others_do_not() -> None:
     apart = np.where(np.arange(16) < 8, same, same + 5)
     settings = GroupingSettings(refine=False)
     found = [
-        group_scales([TaggedMaps([heatmap] * len(tags), tags, 1.0, (32, 32))], settings, (64, 64))
+        group_scales([TaggedMaps([heatmap] * len(tags), tags, 1.0)], settings, (64, 64), 2)
         for tags in ([same, same], [same, apart])
     ]
     sides = [poses.keypoints[:, :, 0] > 32 for poses in found]
@@ -120,9 +120,9 @@ def test_the_mirrored_tags_tell_people_apart_that_the_others_do_not() -> None:
 
 def test_maps_are_enlarged_with_aligned_edges_also_in_part() -> None:
     ramp = np.tile(np.arange(8, dtype=np.float32), (1, 8, 1))
-    whole = enlarged(ramp, None, (16, 16))[0, 0]
+    whole = enlarged(ramp, 0.5, (16, 16))[0, 0]
     np.testing.assert_allclose(whole[1:-1], (np.arange(16)[1:-1] + 0.5) / 2 - 0.5)
-    part = enlarged(ramp, (6.0, 6.0), (12, 12))[0, 0]
+    part = enlarged(ramp, 0.5, (12, 12))[0, 0]
     np.testing.assert_allclose(part[1:], whole[1:12], atol=0.02)
 
 

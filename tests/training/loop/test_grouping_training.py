@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_run
 import torch
 import torch.distributed as dist
-from small_run import SMALL, recipe_of, same
+from small_run import LIKE_FLOAT32, SMALL, recipe_of, same
 
 import training.loop.fit as fit_module
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
@@ -19,7 +20,6 @@ from training.checkpoint import Checkpoint, load_checkpoint, new_card, save_chec
 from training.data.settings import AugmentSettings, GroupingEncodeSettings
 from training.data.training_set import TrainingSet
 from training.loop.batches import Batches
-from training.loop.fit import fit
 from training.loop.processes import Processes
 from training.loop.recipe import Recipe
 from training.loop.run import BEST, LAST
@@ -35,15 +35,15 @@ SCALE = (
 TARGETS = GroupingEncodeSettings(sigma=1.0)
 
 
+OWN: dict[str, Any] = {"data": {"sigma": 1.0}, "loss": {"kind": "swahr"}}
+
+
 def recipe(**changes: Any) -> Recipe:
-    return recipe_of(**{"data": {"sigma": 1.0}, "loss": {"kind": "swahr"}, **changes})
+    return recipe_of(**{**OWN, **changes})
 
 
 def train(out: Path, people: KeypointDataset, *, resume: bool = False, **changes: Any) -> Checkpoint:
-    torch.manual_seed(0)
-    network = build_model(SWAHR)
-    start = Checkpoint(new_card(SWAHR, COCO17, SWAHR.input_size), SWAHR, network.state_dict())
-    return fit(network, start, recipe(**changes), people, out, resume=resume)
+    return small_run.train(out, people, config=SWAHR, resume=resume, **{**OWN, **changes})
 
 
 def batch_of(people: KeypointDataset) -> dict[str, torch.Tensor]:
@@ -97,15 +97,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits_and_its_card_says_wha
     assert "offset_radius" not in facts["data"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "tolerance", "least_cosine"),
-    [
-        ({"channels_last": True}, 1e-5, 0.9999),
-        ({"precision": "fp16"}, 1e-2, 0.95),
-        ({"precision": "bf16"}, 5e-2, 0.8),
-    ],
-    ids=["channels_last", "fp16", "bf16"],
-)
+@LIKE_FLOAT32
 def test_loss_and_gradient_are_those_of_float32(
     people: KeypointDataset, changes: dict[str, Any], tolerance: float, least_cosine: float
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import SMALL, recipe_of, same, train
+from small_run import LIKE_FLOAT32, SMALL, recipe_of, same, train
 from torch import nn
 
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
@@ -38,16 +38,7 @@ def first_batch(
     return terms, gradient.cpu()
 
 
-@pytest.mark.parametrize(
-    ("changes", "tolerance", "least_cosine"),
-    # Batch norms over four tiny maps magnify rounding, and bilinear sampling has kinks: hence a cosine.
-    [
-        ({"channels_last": True}, 1e-5, 0.9999),
-        ({"precision": "fp16"}, 1e-2, 0.95),
-        ({"precision": "bf16"}, 5e-2, 0.8),
-    ],
-    ids=["channels_last", "fp16", "bf16"],
-)
+@LIKE_FLOAT32
 def test_loss_and_gradient_are_those_of_float32(
     people: KeypointDataset, changes: dict[str, Any], tolerance: float, least_cosine: float
 ) -> None:
