@@ -20,9 +20,9 @@ from samkr_edge.serve.live import LivePictures
 CONNECTIONS = 64
 # Bytes of a request's line and headers.
 _LONGEST_REQUEST = 16 << 10
-# Seconds after which a connection that has not got on, to its end or to its next request, is cut. Longer than a
-# request waits for a picture.
-PATIENCE_S = 20.0
+# Looks, and seconds between them, after which a connection that has not got on, to its end or to its next request, is
+# cut. Longer than a request waits for a picture. Looks, not a clock: on a machine that stood still, nobody was late.
+LOOKS = 20
 _LOOK_S = 1.0
 _END_S = 1
 # At most so long the end waits for viewers between two requests: one may be gone.
@@ -37,7 +37,7 @@ class ImpatientConnection(H11Protocol):
         super().__init__(*args, **options)
         self._answers = 0
         self._progress = (0, 0)
-        self._since = time.monotonic()
+        self._patience = LOOKS
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -51,11 +51,12 @@ class ImpatientConnection(H11Protocol):
         super().on_response_complete()
 
     def _look(self) -> None:
-        """Cut it unless an answer was completed, or more of one was read, within ``PATIENCE_S``; look again later."""
+        """Cut it after ``LOOKS`` without an answer completed, or more of one read; look again later."""
         progress = (self._answers, self.transport.get_write_buffer_size())
         if progress != self._progress:
-            self._progress, self._since = progress, time.monotonic()
-        if time.monotonic() - self._since > PATIENCE_S:
+            self._progress, self._patience = progress, LOOKS
+        self._patience -= 1
+        if self._patience < 0:
             self.transport.abort()
         elif self in self.connections:
             self.loop.call_later(_LOOK_S, self._look)

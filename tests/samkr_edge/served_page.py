@@ -92,6 +92,11 @@ class Page:
     def get(self, path: str, **options: Any) -> Answer:
         return ask(self.host, self.port, path, **options)
 
+    def stand_still(self, seconds: float) -> None:
+        """Keep the server's thread from doing anything, as on a machine that has no time for it."""
+        (listener,) = self.server._server.servers
+        listener.get_loop().call_soon_threadsafe(time.sleep, seconds)
+
     def pictures(self, after: str = "0", viewer: str = "viewer01", **options: Any) -> Answer:
         return self.get(f"/pictures?viewer={viewer}&after={after}", **options)
 
