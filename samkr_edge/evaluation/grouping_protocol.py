@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from samkr_edge.pose.grouping import enlarged_tags, group
+from samkr_edge.pose.grouping import group
 from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.responses import enlarged_tags
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def group_scales(
     ) / np.float32(len(maps))
     (base,) = (found for found in maps if found.scale == 1.0)
     # Up to the heatmap's size first, as the official code does: twice bilinear is smoother than once.
-    tag = enlarged_tags(np.stack(base.tags, axis=-1), base.heatmaps[0].shape[1:])
+    size_hw = base.heatmaps[0].shape[1:]
+    tag = np.stack([enlarged_tags(one, size_hw) for one in np.stack(base.tags, axis=-1)])
     return group(heatmap, tag, settings, 1)
 
 

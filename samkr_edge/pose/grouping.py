@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from samkr_edge.pose.decode import not_finite
 from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.missing_joints import find_missing
 from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.responses import Responses, find_responses
 
-# Side of the neighbourhood in which a peak is the highest, map pixels.
-_POOL = np.ones((5, 5), np.uint8)
 # COCO's keypoints from the head over the trunk to the limbs: the official code visits those of any skeleton so.
 _ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 # A step of the rounded distance of tags outweighs any difference of heatmap values.
@@ -65,52 +63,32 @@ def group(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings, stri
         SamkrError: SE-A20 when the maps hold NaN or infinity.
     """
     heatmap = np.ascontiguousarray(heatmap, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = heatmap.sum() + tag.sum()
-    if not np.isfinite(total):  # as it is if every value is
+    tag = np.ascontiguousarray(tag, np.float32).reshape(*tag.shape[:3], -1)
+    if not np.isfinite([end(initial=0) for maps in (heatmap, tag) for end in (maps.min, maps.max)]).all():
         raise not_finite()
-    tag = enlarged_tags(tag, heatmap.shape[1:])
-    groups = match_peaks(heatmap, tag, settings)
+    responses = find_responses(heatmap, tag, settings)
+    groups = match_peaks(responses, heatmap.shape[1:], settings)
     if not len(groups.values):
         return Poses.empty(len(heatmap))
     scores = groups.values.mean(axis=1)
     order = np.argsort(-scores, kind="stable")[: settings.max_people]
     groups = Groups(groups.joints[order], groups.values[order], groups.tags[order])
-    joints, values = placed(heatmap, groups.joints, settings), groups.values.copy()
+    joints, values = groups.joints, groups.values
+    moved = np.full(values.shape, settings.adjust)
     if settings.refine:
-        people, keypoints, places = find_missing(heatmap, tag, values > 0, groups.tags)
-        found = heatmap[keypoints, places[:, 1], places[:, 0]]
-        sure = found > 0
-        people, keypoints, places = people[sure], keypoints[sure], places[sure]
-        values[people, keypoints] = found[sure]
-        joints[people, keypoints] = placed_at(heatmap, keypoints, places, adjust=True)
+        people, keypoints, places = find_missing(heatmap, tag, responses, values > 0, groups.tags)
+        joints[people, keypoints] = places
+        values[people, keypoints] = np.maximum(heatmap[keypoints, places[:, 1], places[:, 0]], 0)
+        moved[people, keypoints] = True  # in any case, as in the official code
+    joints = placed(heatmap, joints, moved)
     there = (values > 0)[..., None]
-    middle = (joints * there).sum(axis=1, keepdims=True) / there.sum(axis=1, keepdims=True)
-    joints = np.where(there, joints, middle)
+    if not there.all():
+        middle = (joints * there).sum(axis=1, keepdims=True) / there.sum(axis=1, keepdims=True)
+        joints = np.where(there, joints, middle)
     return Poses((joints * stride).astype(np.float32), values, scores[order])
 
 
-def enlarged_tags(tag: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
-    """Tags as fine as the heatmap, bilinear with aligned edges, as torch and the official code enlarge.
-
-    Args:
-        tag: (K, H, W) or (K, H, W, T).
-        size_hw: (h, w) of the heatmap.
-
-    Returns:
-        Float32 (K, h, w, T).
-    """
-    tag = np.asarray(tag, np.float32).reshape(*tag.shape[:3], -1)
-    if tag.shape[1:3] == tuple(size_hw):
-        return np.ascontiguousarray(tag)
-    height, width = size_hw
-    enlarged = np.empty((len(tag), height, width, tag.shape[3]), np.float32)
-    for one, out in zip(tag, enlarged, strict=True):
-        cv2.resize(one, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
-    return enlarged
-
-
-def match_peaks(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings) -> Groups:
+def match_peaks(responses: Responses, size_hw: tuple[int, ...], settings: GroupingSettings) -> Groups:
     """Peaks of the heatmap, each given to the person with the nearest mean of tags.
 
     Keypoint by keypoint, an optimal assignment over the rounded distances of tags, then over the values, decides. A
@@ -118,41 +96,35 @@ def match_peaks(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings
     the tag of its first peak: a later one of exactly this tag, too far from the mean, takes over the person's tags.
 
     Args:
-        heatmap: float32 (K, h, w).
-        tag: float32 (K, h, w, T).
+        responses: of the maps.
+        size_hw: of one map.
         settings: thresholds.
     """
     from scipy.optimize import linear_sum_assignment
 
-    count = len(heatmap)
-    peaks = [find_peaks(one, settings) for one in heatmap]
-    tags = [tag[k, places[:, 1], places[:, 0]] for k, (places, _) in enumerate(peaks)]
-    most = sum(len(values) for _, values in peaks)
-    chosen = np.full((most, count), -1)  # the peak of each person's joint
-    total, votes = np.zeros((most, tag.shape[-1])), np.zeros((most, 1))
+    values, exact = responses.values[responses.peaks], responses.tags[responses.peaks].astype(np.float64)
+    ends, count = responses.peak_ends, len(responses.ends) - 1
+    chosen = np.full((len(exact), count), -1)  # the peak of each person's joint
+    total, votes = np.zeros_like(exact), np.zeros((len(exact), 1))
     by_tag: dict[float, int] = {}
     for k in (*(k for k in _ORDER if k < count), *range(len(_ORDER), count)):
-        own = tags[k].astype(np.float64)
-        if not len(own):
-            continue
-        new, rows, columns = np.ones(len(own), np.bool_), _NONE, _NONE
-        people = min(len(by_tag), settings.max_people)
-        if people:
+        first, own = ends[k], exact[ends[k] : ends[k + 1]]
+        rows, columns, people = _NONE, _NONE, min(len(by_tag), settings.max_people)
+        if people and len(own):
             apart = _distances(own, total[:people] / votes[:people])
-            rows, columns = linear_sum_assignment(_costs(apart, peaks[k][1], settings))
+            rows, columns = linear_sum_assignment(_costs(apart, values[first : ends[k + 1]], settings))
             close = apart[rows, columns] < settings.tag_threshold
             rows, columns = rows[close], columns[close]
-            chosen[columns, k] = rows
+            chosen[columns, k] = first + rows
             total[columns] += own[rows]
             votes[columns] += 1
-            new[rows] = False
-        for peak in np.flatnonzero(new).tolist():
-            person = by_tag.setdefault(float(tags[k][peak, 0]), len(by_tag))
+        for peak in sorted(set(range(len(own))).difference(rows.tolist())):
+            person = by_tag.setdefault(float(own[peak, 0]), len(by_tag))
             # Who already went by this tag may have been given a lower peak just now, which then comes after this one.
-            lower = rows[(columns == person) & (rows > peak)]
-            chosen[person, k] = lower[0] if len(lower) else peak
+            lower = rows[(columns == person) & (rows > peak)] if people else _NONE
+            chosen[person, k] = first + (lower[0] if len(lower) else peak)
             total[person], votes[person] = own[[peak, *lower]].sum(axis=0), 1 + len(lower)
-    return _gather(chosen[: len(by_tag)], peaks, tags)
+    return _gather(chosen[: len(by_tag)], responses, size_hw)
 
 
 def _distances(tags: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -166,68 +138,37 @@ def _costs(apart: np.ndarray, values: np.ndarray, settings: GroupingSettings) ->
     """What giving each peak to each person costs, (N, P), from the distances of their tags (N, P) and values (N,)."""
     count, people = apart.shape
     rank = np.where(apart < settings.tag_threshold, np.arange(people), people)
-    ties = _TIE_BREAK * rank * np.arange(count, 0, -1)[:, None]
-    return np.asarray(_TAGS_BEFORE_VALUES * np.rint(apart) - values[:, None] + ties)
+    costs: np.ndarray = _TAGS_BEFORE_VALUES * np.rint(apart)
+    costs -= values[:, None]
+    costs += rank * (_TIE_BREAK * np.arange(count, 0, -1))[:, None]
+    return costs
 
 
-def _gather(chosen: np.ndarray, peaks: list[tuple[np.ndarray, np.ndarray]], tags: list[np.ndarray]) -> Groups:
-    people, count = chosen.shape
-    joints = np.zeros((people, count, 2), np.float32)
-    values = np.zeros((people, count), np.float32)
-    their = np.zeros((people, count, tags[0].shape[1]), np.float32)
-    for k, ((places, heights), tag) in enumerate(zip(peaks, tags, strict=True)):
-        who = np.flatnonzero(chosen[:, k] >= 0)
-        which = chosen[who, k]
-        joints[who, k], values[who, k], their[who, k] = places[which], heights[which], tag[which]
-    return Groups(joints, values, their)
+def _gather(chosen: np.ndarray, responses: Responses, size_hw: tuple[int, ...]) -> Groups:
+    """People whose joints are these peaks (P, K), of which a negative one is missing, of maps of this size."""
+    height, width = size_hw
+    which = responses.peaks[chosen]
+    y, x = np.divmod(responses.places[which] % (height * width), width)
+    joints = np.stack([x, y], axis=-1).astype(np.float32)
+    values, tags, missing = responses.values[which], responses.tags[which], chosen < 0
+    joints[missing], values[missing], tags[missing] = 0, 0, 0
+    return Groups(joints, values, tags)
 
 
-def find_peaks(heatmap: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks above the threshold of one heatmap (h, w): int64 (P, 2) x, y and float32 (P,) values, best first."""
-    flat = np.flatnonzero(heatmap > settings.joint_threshold)
-    values = heatmap.ravel()[flat]
-    highest = values == cv2.dilate(heatmap, _POOL).ravel()[flat]
-    flat, values = flat[highest], values[highest]
-    best = np.argsort(-values, kind="stable")[: settings.candidates]
-    width = heatmap.shape[1]
-    return np.stack([flat[best] % width, flat[best] // width], axis=1), values[best]
-
-
-def placed(heatmap: np.ndarray, joints: np.ndarray, settings: GroupingSettings) -> np.ndarray:
-    """Positions in the pixels of joints: see ``placed_at``.
+def placed(heatmap: np.ndarray, joints: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """The middle of each joint's pixel, and a quarter pixel towards its higher neighbour in x and in y.
 
     Args:
         heatmap: (K, h, w).
         joints: (P, K, 2), x and y of a pixel.
-        settings: says whether they are adjusted.
+        moved: bool (P, K), which get the quarter pixels.
 
     Returns:
         Float32 (P, K, 2), map pixels from the map's corner.
     """
-    people, count = joints.shape[:2]
-    keypoints = np.tile(np.arange(count), people)
-    found = placed_at(heatmap, keypoints, joints.reshape(-1, 2).astype(np.int64), adjust=settings.adjust)
-    return found.reshape(joints.shape)
-
-
-def placed_at(heatmap: np.ndarray, keypoints: np.ndarray, places: np.ndarray, *, adjust: bool) -> np.ndarray:
-    """The middle of each pixel, and a quarter pixel towards its higher neighbour in x and in y.
-
-    Args:
-        heatmap: (K, h, w).
-        keypoints: int64 (M,), the map that each place is on.
-        places: int64 (M, 2), x and y of a pixel.
-        adjust: whether the quarter pixels are added.
-
-    Returns:
-        Float32 (M, 2), map pixels from the map's corner.
-    """
-    middle = places.astype(np.float32) + np.float32(0.5)
-    if not adjust:
-        return middle
-    _, h, w = heatmap.shape
-    x, y = places[:, 0], places[:, 1]
-    right = heatmap[keypoints, y, np.minimum(x + 1, w - 1)] > heatmap[keypoints, y, np.maximum(x - 1, 0)]
-    down = heatmap[keypoints, np.minimum(y + 1, h - 1), x] > heatmap[keypoints, np.maximum(y - 1, 0), x]
-    quarter: np.ndarray = np.where(np.stack([right, down], axis=1), np.float32(0.25), np.float32(-0.25))
-    return middle + quarter
+    count, h, w = heatmap.shape
+    k, (x, y) = np.arange(count), joints.astype(np.int64).transpose(2, 0, 1)
+    right = heatmap[k, y, np.minimum(x + 1, w - 1)] > heatmap[k, y, np.maximum(x - 1, 0)]
+    down = heatmap[k, np.minimum(y + 1, h - 1), x] > heatmap[k, np.maximum(y - 1, 0), x]
+    quarter = np.where(np.stack([right, down], axis=2), np.float32(0.25), np.float32(-0.25))
+    return np.asarray(joints + np.float32(0.5) + quarter * moved[..., None])

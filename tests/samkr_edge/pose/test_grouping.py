@@ -18,9 +18,10 @@ from benchmarks.host.grouping import crowd_maps
 from benchmarks.host.plain_grouping import plain_group
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose import missing_joints
-from samkr_edge.pose.grouping import enlarged_tags, find_peaks, group, match_peaks, placed
+from samkr_edge.pose.grouping import group, match_peaks, placed
 from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.responses import enlarged_tags, find_responses
 
 OFFICIAL = np.load(Path(__file__).parents[2] / "data" / "grouping_coco.npz")
 
@@ -39,12 +40,13 @@ def official_case(number: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.nda
 def test_people_are_the_official_codes(number: int) -> None:
     heatmap, tag, known = official_case(number)
     settings = GroupingSettings(joint_threshold=float(known["threshold"]))
-    groups = match_peaks(heatmap, tag, settings)
+    responses = find_responses(heatmap, tag, settings)
+    groups = match_peaks(responses, heatmap.shape[1:], settings)
     assert groups.values.shape == known["matched"].shape[:2]
     np.testing.assert_allclose(groups.joints, known["matched"][..., :2], atol=1e-3)
     np.testing.assert_allclose(groups.values, known["matched"][..., 2], atol=1e-4)
     there = known["adjusted"][..., 2] > 0
-    adjusted = placed(heatmap, groups.joints, settings)
+    adjusted = placed(heatmap, groups.joints, np.ones(groups.values.shape, np.bool_))
     np.testing.assert_allclose(adjusted[there], known["adjusted"][..., :2][there], atol=1e-3)
     poses = group(heatmap, tag, settings, 1)
     np.testing.assert_allclose(poses.scores, np.sort(known["scores"])[::-1], atol=1e-4)
@@ -78,9 +80,9 @@ def in_any_order(poses: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["noise", "ties", "spread", "below zero", "people"])
 def test_every_joint_is_where_the_plain_procedure_puts_it(kind: str, keypoints: int) -> None:
     rng = np.random.default_rng(keypoints)
-    settings = GroupingSettings(max_people=1000)
     seen = 0
-    for _ in range(4):
+    for turn in range(4):
+        settings = GroupingSettings(max_people=1000, adjust=turn > 0)
         heatmap, tag = random_maps(rng, kind, keypoints)
         expected, scores = plain_group(heatmap, tag, settings)
         found = group(heatmap, tag, settings, 1)
@@ -101,7 +103,10 @@ def test_a_missing_joint_is_found_in_the_same_place_whatever_fits_into_memory(
     tag = tag.astype(np.float32)
     there = np.array([[True, False, False], [False, True, False]] * 4)
     tags = rng.normal(0, 3, (8, 3, 2)).astype(np.float32)
-    people, keypoints, places = missing_joints.find_missing(heatmap, tag, there, tags)
+    responses = find_responses(heatmap, tag, GroupingSettings())
+    people, keypoints, places = missing_joints.find_missing(
+        heatmap, tag, responses, there, tags * there[..., None]
+    )
     assert len(people) == 16
     for person, k, (x, y) in zip(people, keypoints, places, strict=True):
         apart = np.linalg.norm(tag[k] - tags[person][there[person]].mean(axis=0), axis=2)
@@ -156,7 +161,8 @@ def test_tags_are_enlarged_as_torch_enlarges() -> None:
     tag = np.random.default_rng(0).normal(size=(2, 5, 7, 2)).astype(np.float32)
     planes = torch.from_numpy(tag).permute(0, 3, 1, 2)
     expected = torch.nn.functional.interpolate(planes, size=(10, 14), mode="bilinear", align_corners=False)
-    np.testing.assert_allclose(enlarged_tags(tag, (10, 14)), expected.permute(0, 2, 3, 1), atol=1e-6)
+    found = np.stack([enlarged_tags(one, (10, 14)) for one in tag])
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=1e-6)
 
 
 @pytest.mark.filterwarnings("error")
@@ -172,7 +178,8 @@ def test_what_is_not_finite_is_one_error(which: str, broken: float) -> None:
 def test_peaks_are_the_highest_of_their_neighbourhood_best_first() -> None:
     heatmap = np.zeros((12, 12), np.float32)
     heatmap[2, 3], heatmap[2, 5], heatmap[8, 9], heatmap[11, 0] = 0.5, 0.4, 0.9, 0.05
-    places, values = find_peaks(heatmap, GroupingSettings())
-    assert places.tolist() == [[9, 8], [3, 2]]
-    assert values.tolist() == [np.float32(0.9), np.float32(0.5)]
-    assert len(find_peaks(heatmap, GroupingSettings(candidates=1))[1]) == 1
+    tag = np.zeros((1, 6, 6, 1), np.float32)
+    responses = find_responses(heatmap[None], tag, GroupingSettings())
+    assert responses.places[responses.peaks].tolist() == [8 * 12 + 9, 2 * 12 + 3]
+    assert responses.values[responses.peaks].tolist() == [np.float32(0.9), np.float32(0.5)]
+    assert len(find_responses(heatmap[None], tag, GroupingSettings(candidates=1)).peaks) == 1
