@@ -59,14 +59,16 @@ def measured(engine: SerializedEngine) -> EngineMeasures:
         ("samkr_tiny", "default", 17, {"opset": 19, "half": True}),
         ("samkr_w32_nodc", "default", 14, {"opset": 19, "decode": "graph"}),
         ("dekr_w32", "default", 17, {"opset": 17}),
+        ("swahr_tiny", "default", 14, {"opset": 17}),
     ],
     ids=str,
 )
 def test_int8_graphs_of_every_kind(
     build: Build, tmp_path: Path, name: str, policy: str, keypoints: int, options: dict[str, Any]
 ) -> None:
-    # Where the trunk is all that is INT8 it must be most of the network, or the plan takes the graph for FP16.
-    build_network = shallow_network if policy == "trunk_only" else heads_network
+    # Where the trunk is most of what is INT8 it must be most of the network, or the plan takes the graph for FP16.
+    trunk_matters = policy == "trunk_only" or name == "swahr_tiny"
+    build_network = shallow_network if trunk_matters else heads_network
     network = quantized(build_network(name, keypoints), policy)
     source = export(network, tmp_path / "model.onnx", "int8", **options)
     check_types(build(source), source, "int8")
@@ -169,6 +171,16 @@ def test_int8_by_the_policy_for_these_cards_beside_fp16_of_the_export(
     form = measured(engine)
     assert form.int8_writing_float == 0
     assert form.bytes_moved < half.bytes_moved
+
+
+def test_int8_by_the_policy_for_these_cards_of_a_network_with_tags(build: Build, tmp_path: Path) -> None:
+    source = export(quantized(shallow_network("swahr_tiny"), "rtx"), tmp_path / "tags.onnx", "int8")
+    half, engine = measured(build(source, precision="fp16")), build(source)
+    form = measured(engine)
+    assert form.bytes_moved < half.bytes_moved
+    assert form.kernels <= half.kernels
+    assert form.int8_writing_float == 0 < form.convolutions["fp16", "int8"]
+    check_promises(engine, source)
 
 
 def test_a_scale_for_every_channel_moves_more_than_fp16(
