@@ -93,6 +93,24 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
+def as_markdown(table: list[dict[str, Any]]) -> str:
+    """The rows of ``summary``, a network a line: means over the seeds, and of AP the least and the largest."""
+    lines = [
+        "| | AP FP32 | AP INT8 | AR FP32 | AR INT8 | ms FP32 | ms INT8 | of it decoding |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for network in NETWORKS:
+        rows = {row["precision"]: row for row in table if row["network"] == network}
+        if rows.keys() != set(PRECISIONS):
+            continue
+        fp32, int8 = (rows[precision] for precision in PRECISIONS)
+        ap = ("{mean:.1f} [{least:.1f}, {largest:.1f}]".format(**row["ap"]) for row in (fp32, int8))
+        ar = (f"{row['ar']['mean']:.1f}" for row in (fp32, int8))
+        ms = (f"{row['total_ms']['mean']:.1f}" for row in (fp32, int8))
+        lines.append(f"| {' | '.join((network, *ap, *ar, *ms, '{mean:.2f}'.format(**int8['decode_ms'])))} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -134,12 +152,7 @@ def main() -> None:
                     rows=rows,
                 ),
             )
-    for row in summary(rows):
-        figures = "   ".join(
-            f"{name} {row[name]['mean']:.2f} [{row[name]['least']:.2f}, {row[name]['largest']:.2f}]"
-            for name in (*SCORES, "network_ms", "decode_ms", "total_ms")
-        )
-        print(f"{row['network']:12s} {row['precision']}   {figures}")
+    print(as_markdown(summary(rows)))
 
 
 if __name__ == "__main__":
