@@ -12,6 +12,7 @@ import torch
 
 import calibration.analysis.scoring
 import calibration.analysis.start
+from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.onnx_graph.quantizers import quantized_convolutions
@@ -98,6 +99,15 @@ def test_the_build_for_a_cpu_computes_everything_between_those_in_int8(
     fused = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert fused.count("QLinearConv") == len(quantized_convolutions(read_onnx(exported)))
     assert "ConvTranspose" not in fused
+
+
+def test_the_build_for_arm_finds_the_same(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samkr_edge.builder.cpu.build.platform.machine", lambda: "aarch64")
+    built = build_cpu(exported, tmp_path / "arm.onnx")
+    assert built.passport.settings["retargeted"] is False
+    assert built.agreement.holds
 
 
 def test_sensitivity_names_the_error_of_tags_and_has_a_row_for_each_part_of_the_head(
