@@ -45,7 +45,12 @@ class FineTuning(TrainingHooks):
         teacher_weight: float = 1.0,
     ) -> None:
         self.freeze_at = freeze_at
-        self.teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
+        self.teacher = None
+        self._taught: dict[str, Any] = {}
+        if teacher is not None:
+            self._taught = {"teacher": weights_digest(teacher)[:16], "teacher_weight": teacher_weight}
+            teacher.drop_scale_branches()  # nothing is learned from them
+            self.teacher = teacher.eval().requires_grad_(False)
         self.teacher_weight = teacher_weight
         self._loss = loss
         self._followed = [
@@ -56,9 +61,7 @@ class FineTuning(TrainingHooks):
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"freeze_at": self.freeze_at} if self._followed else {}
-        if self.teacher is not None:
-            facts |= {"teacher": weights_digest(self.teacher)[:16], "teacher_weight": self.teacher_weight}
-        return facts
+        return facts | self._taught
 
     @torch.no_grad()
     def before_step(self, network: nn.Module, done: float) -> None:

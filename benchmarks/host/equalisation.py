@@ -180,10 +180,10 @@ def row(bench: Bench, fp32: Measured, found: Measured) -> dict[str, Any]:
 
 def text(name: str, found: dict[str, Any]) -> str:
     difference = Interval(*found["against_fp32"]["ap"])
-    return (
-        f"{name:<38} {found['ap']:6.2f} AP, {difference.text():>22}, "
-        f"heatmap {100 * found['heatmap_error']:.1f} %, offset {100 * found['offset_error']:.1f} %"
+    errors = (
+        f"{key.removesuffix('_error')} {100 * found[key]:.1f} %" for key in found if key.endswith("_error")
     )
+    return f"{name:<38} {found['ap']:6.2f} AP, {difference.text():>22}, {', '.join(errors)}"
 
 
 if __name__ == "__main__":

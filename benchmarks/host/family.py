@@ -52,12 +52,11 @@ def built(network: str, data: Path, folder: Path, settings: list[str]) -> dict[s
 
 
 def measured(models: list[Path], data: Path, folder: Path, seconds: float) -> list[dict[str, Any]]:
-    """AP, AR and times of models in turns, by ``bench``; a finished measurement is kept."""
-    results = folder / "results.json"
-    if not results.is_file():
+    """AP, AR and times of models in turns, by ``bench``; a finished measurement of the same files is kept."""
+    results, wanted = folder / "results.json", [sha256_of(model) for model in models]
+    if not results.is_file() or [row["sha256"] for row in read(results)["models"]] != wanted:
         words = ("--data", str(data), "--seconds", f"{seconds:g}", "--threads", "1", "--out", str(folder))
         samkr_edge("bench", *map(str, models), *words)
-    found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
     return [
         {
             "network": row["network"],
@@ -65,11 +64,16 @@ def measured(models: list[Path], data: Path, folder: Path, seconds: float) -> li
             **{key: row["accuracy"][key] for key in SCORES},
             "network_ms": row["split_ms"]["network"],
             "decode_ms": row["split_ms"]["decode"],
-            "total_ms": row["latency"]["p50_ms"],
+            "total_ms": sum(row["split_ms"].values()),
             "stable": row["stable"],
         }
-        for row in found["models"]
+        for row in read(results)["models"]
     ]
+
+
+def read(results: Path) -> dict[str, Any]:
+    """The content of a results file."""
+    return dict(json.loads(results.read_text(encoding="utf-8")))
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

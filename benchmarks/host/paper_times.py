@@ -7,9 +7,10 @@ A network is as fast with random weights as with trained ones; its decoder is no
 So the decoders are timed apart, on maps of W48's size with a known number of people, and ``total`` is the frame as the
 sweep timed it, from the image to poses, with the decoding of a crowd in place of its own.
 
-Each decoder is timed in turns with its authors' procedure, on one thread. That of HigherHRNet and SWAHR enlarges the
-maps to the size of the input before it groups, and compares every person with whole maps: benchmarks/host/grouping.py
-proves on equal maps that ours finds the same people.
+Each decoder is timed in turns with the plain procedure of its authors' papers, on one thread: DEKR's in torch, and for
+HigherHRNet and SWAHR benchmarks/host/plain_grouping.py, which compares every person with whole maps. As in their test
+these maps are of the input's size, with one tag a pixel; to enlarge them is not counted, and SciPy solves the
+assignment. benchmarks/host/grouping.py proves on equal maps that ours finds the same people.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CROWD = 30
 
 
 def decoders(people: int) -> dict[str, Callable[[], int]]:
-    """By ``grouping`` and ``offsets``, ours and, with ``, authors``, the authors': each returns how many it finds."""
+    """By ``grouping`` and ``offsets``, and with ``, plain`` the plain procedure: each returns how many it finds."""
     import torch
 
     from benchmarks.host.decode import official
@@ -58,9 +59,9 @@ def decoders(people: int) -> dict[str, Callable[[], int]]:
     tensors = [torch.from_numpy(one)[None] for one in maps]
     return {
         "grouping": lambda: len(group(heatmap, tag, grouping, STRIDES["grouping"])),
-        "grouping, authors": lambda: len(plain_group(*enlarged, grouping)[1]),
+        "grouping, plain": lambda: len(plain_group(*enlarged, grouping)[1]),
         "offsets": lambda: len(decode(*maps, offsets, STRIDES["offsets"])),
-        "offsets, authors": lambda: len(official(tensors[0], tensors[1], offsets)[1]),
+        "offsets, plain": lambda: len(official(tensors[0], tensors[1], offsets)[1]),
     }
 
 
@@ -76,12 +77,12 @@ def timed(people: int, rounds: int) -> dict[str, Any]:
 def decoding_table(run: dict[str, Any]) -> str:
     """Markdown: a row for each kind of decoding and number of people."""
     lines = [
-        "| decoding | people | authors' procedure, ms | ours, ms | times as fast |",
+        "| decoding | people | plain procedure, ms | ours, ms | times as fast |",
         "|---|---|---|---|---|",
     ]
     for kind in STRIDES:
         for people, rows in run["decoding"].items():
-            ours, theirs = (rows[name]["median_ms"] for name in (kind, f"{kind}, authors"))
+            ours, theirs = (rows[name]["median_ms"] for name in (kind, f"{kind}, plain"))
             shown = (kind, people, milliseconds(theirs), milliseconds(ours), f"{theirs / ours:.0f}")
             lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)

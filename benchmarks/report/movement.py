@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.sample_pictures import SamplePerson
 from samkr_edge.pose.pairs import pair_people
+from samkr_edge.pose.poses import SURE_JOINT
 
 # A joint has moved if its OKS term is below this, AP75's threshold.
 MOVED_OKS = 0.75
@@ -19,7 +20,7 @@ class Movement:
     """How one model's people differ from the baseline's in one image.
 
     Attributes:
-        moved: (person of the model, joint) pairs that moved.
+        moved: (person of the model, joint) pairs that moved, of joints that the baseline is sure of.
         extra: people of the model that the baseline does not see.
         missing: people of the baseline that the model does not see.
         joints: joints compared.
@@ -34,14 +35,18 @@ class Movement:
 def compare(
     baseline: Sequence[SamplePerson], people: Sequence[SamplePerson], sigmas: Sequence[float]
 ) -> Movement:
-    """Pair people by OKS over all joints; joints whose own term is below MOVED_OKS have moved."""
+    """Pair people by OKS over the joints that the baseline is sure of; those whose own term is below MOVED_OKS have
+    moved.
+    """
     if not baseline or not people:
         return Movement(frozenset(), len(people), len(baseline), 0)
-    truth, others = (np.array([person.joints for person in each])[..., :2] for each in (baseline, people))
-    pairs = pair_people(truth, others, sigmas)
+    truth, others = (np.array([person.joints for person in each]) for each in (baseline, people))
+    sure = truth[..., 2] >= SURE_JOINT
+    pairs = pair_people(truth[..., :2], others[..., :2], sigmas, sure)
     moved = {
         (second, int(joint))
         for first, second in pairs.kept
-        for joint in np.flatnonzero(pairs.similarities[second, first] < MOVED_OKS)
+        for joint in np.flatnonzero((pairs.similarities[second, first] < MOVED_OKS) & sure[first])
     }
-    return Movement(frozenset(moved), len(pairs.new), len(pairs.lost), len(pairs.kept) * len(sigmas))
+    compared = int(sure[[first for first, _ in pairs.kept]].sum())
+    return Movement(frozenset(moved), len(pairs.new), len(pairs.lost), compared)

@@ -24,7 +24,7 @@ from samkr_edge.progress import progress
 from samkr_edge.terminal import say
 from training.checkpoint import network_of
 from training.export import weights_digest
-from training.models.macs import count_cost
+from training.models.macs import macs_of_quantizable
 from training.models.pose_net import PoseNet
 from training.torch_runner import TorchRunner
 
@@ -93,7 +93,7 @@ class Analysis:
             "policy_sha256": wanted.sha256,
             "calibration_sha256": shown().facts["sha256"],
         }
-        groups, macs = group_modules(candidates), count_cost(source.config).by_module
+        groups, macs = group_modules(candidates), macs_of_quantizable(source.config)
         network.to(best_device())
         return cls(network, source.card, wanted, chosen, groups, macs, context, shown)
 

@@ -83,8 +83,11 @@ def qat(
     if threads:
         settings = settings.model_copy(update={"threads": threads})
     source = load_checkpoint(checkpoint)
+    # A quantized network has no scale branch: it and its control learn the plain loss, also where SWAHR's was taught.
+    require_suited(settings, replace(source.config, scale_branch=False))
     settings = as_taught(settings, source.card.provenance.get("training", {}), source.config.decoding)
-    require_suited(settings, replace(source.config, scale_branch=True))
+    if settings.loss.kind == "swahr":
+        settings = settings.model_copy(update={"loss": settings.loss.model_copy(update={"kind": None})})
     _require_kind(source, checkpoint, data, control)
     require_splits(data, ("train",))
     dataset = open_dataset(data, "train")

@@ -234,12 +234,12 @@ def _print_plan(policy: Policy, network: PoseNet, source: Checkpoint, as_json: b
     from calibration.policy import assign, quantized_share
     from samkr_edge.cli.console import emit
     from training.models.fold import quantizable
-    from training.models.macs import count_cost
+    from training.models.macs import macs_of_quantizable
 
     folded = quantizable(network)
     assignments = assign(policy, folded)
     factors = trace_ties(folded).factors if policy.equalise else 0
-    macs = count_cost(source.config).by_module
+    macs = macs_of_quantizable(source.config)
     share = quantized_share(assignments, macs)
     rules = []
     for index in [*range(len(policy.rules)), -1]:

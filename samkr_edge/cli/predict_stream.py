@@ -269,7 +269,7 @@ class _Finish:
         self._live = frames.live
         self._options = options
         self._draw = options.overlays and (options.out is not None or window.enabled)
-        self._following = Following(self._skeleton, track=options.track, smooth=options.smooth)
+        self._following = Following(model.card, track=options.track, smooth=options.smooth)
         self._times: deque[float] = deque(maxlen=_RATE_OVER)
 
     def __call__(self, seen: FrameInFlight) -> FrameInFlight:

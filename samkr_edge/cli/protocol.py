@@ -36,9 +36,12 @@ ByProtocol = Annotated[
         help="paper: short for --flip --resize paper. deployment: one plain pass, as on the device.",
     ),
 ]
-Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")]
+Flip = Annotated[bool, typer.Option("--flip", help="The mirrored image counts, too, as in papers.")]
 Scales = Annotated[
-    str, typer.Option(help="Input scales, merged as DEKR does, for example 0.5,1,2; checkpoints only.")
+    str,
+    typer.Option(
+        help="Input scales, merged as the network's paper does, for example 0.5,1,2; checkpoints only."
+    ),
 ]
 ResizedBy = Annotated[
     Resize | None,
@@ -47,7 +50,10 @@ ResizedBy = Annotated[
         "side in proportion; checkpoints only. [default: fit]"
     ),
 ]
-Match = Annotated[bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")]
+Match = Annotated[
+    bool,
+    typer.Option("--match", help="Move joints to the peaks of their heatmaps; networks with offsets only."),
+]
 Anyway = Annotated[
     bool, typer.Option("--anyway", help="Evaluate even if a model was trained on these images: train-fit AP.")
 ]

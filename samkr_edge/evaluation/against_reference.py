@@ -22,6 +22,7 @@ from samkr_edge.images import ReadImage, read_image
 from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.oks import pose_area
 from samkr_edge.pose.pairs import pair_people
+from samkr_edge.pose.placed_joints import placed_joints
 from samkr_edge.pose.poses import SURE_JOINT, Poses
 from samkr_edge.printable import counted
 
@@ -39,10 +40,19 @@ class ReferencePeople:
     Attributes:
         dataset: its people as labels; AP of its own poses on them is 100.
         predictions: all its poses, the faint ones too.
+        grouped: whether its people are found by grouping, see ``placed_joints``.
     """
 
     dataset: KeypointDataset
     predictions: Predictions
+    grouped: bool = False
+
+    def areas(self, poses: Poses) -> np.ndarray:
+        """``pose_area`` (P,) of people of the network, by the joints that are in their place."""
+        placed = placed_joints(poses.joint_scores, grouped=self.grouped)
+        return np.array(
+            [pose_area(joints[there]) for joints, there in zip(poses.keypoints, placed, strict=True)]
+        )
 
     @property
     def people(self) -> int:
@@ -59,8 +69,9 @@ def reference_people(
 ) -> ReferencePeople:
     """The model's people on the images, as labels: those that `predict` shows, by the same threshold.
 
-    Their sure joints are labelled, the others not. A person's area is ``pose_area`` of all joints: COCO's outlines are
-    not known, and rendered people cover about as much. At most the 20 best of an image, as many as are evaluated.
+    Their sure joints are labelled, the others not. A person's area is ``pose_area`` of all joints in their place:
+    COCO's outlines are not known, and rendered people cover about as much. At most the 20 best of an image, as many as
+    are evaluated.
 
     Args:
         model: the FP32 network, opened from a file.
@@ -83,13 +94,14 @@ def reference_people(
         labelled_by=model.card.precision.upper(),
     )
     predictions = predict_dataset(model, unlabelled, read=read, advance=advance)
+    grouped = model.card.grouping is not None
     annotations = {
-        image.id: _as_labels(deployed(predictions.poses(image.id)).best(MAX_DETECTIONS), image.id)
+        image.id: _as_labels(deployed(predictions.poses(image.id)).best(MAX_DETECTIONS), image.id, grouped)
         for image in images
     }
     if not any(annotations.values()):
         raise _nobody(model, predictions, len(images))
-    return ReferencePeople(replace(unlabelled, annotations=annotations), predictions)
+    return ReferencePeople(replace(unlabelled, annotations=annotations), predictions, grouped)
 
 
 def require_fp32(card: ModelCard, path: Path) -> None:
@@ -112,12 +124,15 @@ def deployed(poses: Poses) -> Poses:
     return poses.above(SURE_PERSON)
 
 
-def _as_labels(poses: Poses, image_id: int) -> list[dict[str, Any]]:
+def _as_labels(poses: Poses, image_id: int, grouped: bool) -> list[dict[str, Any]]:
     """Annotations as a reader of a file gives them; an unlabelled joint is 0, 0, 0 as in COCO."""
     sure = poses.joint_scores >= SURE_JOINT
+    placed = placed_joints(poses.joint_scores, grouped=grouped)
     people = []
-    for number, (joints, is_sure) in enumerate(zip(poses.keypoints.astype(float), sure, strict=True)):
-        low, high = joints.min(axis=0), joints.max(axis=0)
+    for number, (joints, is_sure, there) in enumerate(
+        zip(poses.keypoints.astype(float), sure, placed, strict=True)
+    ):
+        low, high = joints[there].min(axis=0), joints[there].max(axis=0)
         triples = np.concatenate([joints.round(3), np.full((len(joints), 1), 2.0)], axis=1)
         people.append(
             {
@@ -128,7 +143,7 @@ def _as_labels(poses: Poses, image_id: int) -> list[dict[str, Any]]:
                 "num_keypoints": int(is_sure.sum()),
                 "iscrowd": 0,
                 "bbox": [*low.tolist(), *(high - low).tolist()],
-                "area": pose_area(joints),
+                "area": pose_area(joints[there]),
             }
         )
     return people
@@ -245,7 +260,7 @@ def people_against(
     for image in reference.dataset.images if images is None else images:
         truth, found = (deployed(each.poses(image.id)) for each in (reference.predictions, predictions))
         sure = truth.joint_scores >= SURE_JOINT
-        pairs = pair_people(truth.keypoints, found.keypoints, sigmas, sure)
+        pairs = pair_people(truth.keypoints, found.keypoints, sigmas, sure, reference.areas(truth))
         kept, lost, new = kept + len(pairs.kept), lost + len(pairs.lost), new + len(pairs.new)
         lost_joints += int(sure[pairs.lost].sum())
         for first, second in pairs.kept:

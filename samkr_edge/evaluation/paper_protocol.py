@@ -103,7 +103,9 @@ def _by_offsets(
 def _by_grouping(
     model: PoseModel, batches: dict[float, np.ndarray], base_hw: tuple[int, int], protocol: Protocol
 ) -> Poses:
-    """The same with tags. HigherHRNet mirrors without a shift: a map's pixel covers the pixels that it is made of."""
+    """The same with tags, and mirrored maps as they come, as HigherHRNet's code takes them: they lie an input pixel
+    beside.
+    """
     card, maps = model.card, []
     assert card.grouping is not None
     for scale, batch in batches.items():

@@ -41,7 +41,7 @@ class Protocol:
     """What to do beyond the deployment path.
 
     Attributes:
-        flip: average the maps with those of the mirrored image.
+        flip: average the maps with those of the mirrored image; its tags are a second number of each pixel.
         scales: sizes of the input relative to the base one; 1 must be among them.
         match: move joints to the peaks of their heatmaps, see ``samkr_edge.evaluation.match``.
         paper_resize: resize as DEKR does: the short side to the model's input size, the long side as it comes out,

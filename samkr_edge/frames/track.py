@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samkr_edge.pose.oks import oks, pose_area
+from samkr_edge.pose.placed_joints import placed_joints
 from samkr_edge.pose.poses import SURE_JOINT, Poses
 from samkr_edge.pose.skeleton import Skeleton
 
@@ -40,19 +41,29 @@ class TrackSettings:
 class _Track:
     number: int
     joints: np.ndarray  # (K, 2) where last seen; a copy, since the caller may change the poses
+    placed: np.ndarray  # bool (K,) joints that were seen in their place
     seen: float
     speed: np.ndarray  # (2,) pixels a second, of the whole body
-    area: float
 
     def at(self, seconds: float) -> np.ndarray:
         return self.joints + self.speed * (seconds - self.seen)
 
+    @property
+    def area(self) -> float:
+        return pose_area(self.joints[self.placed])
+
 
 class Tracker:
-    """Gives ids to the poses of consecutive frames; ids start at 1 and are never reused."""
+    """Gives ids to the poses of consecutive frames; ids start at 1 and are never reused.
 
-    def __init__(self, skeleton: Skeleton, settings: TrackSettings | None = None) -> None:
+    ``grouped``: see ``placed_joints``.
+    """
+
+    def __init__(
+        self, skeleton: Skeleton, settings: TrackSettings | None = None, *, grouped: bool = False
+    ) -> None:
         self.settings = settings or TrackSettings()
+        self._grouped = grouped
         self._sigmas = np.array(skeleton.sigmas) * self.settings.wider
         self._people: list[_Track] = []
         self._next = 1
@@ -66,6 +77,7 @@ class Tracker:
         ids = np.zeros(len(poses), np.int64)
         free = set(range(len(self._people)))
         similarities = self._similarities(poses, seconds)
+        placed = placed_joints(poses.joint_scores, grouped=self._grouped)
         for flat in np.argsort(-similarities, axis=None, kind="stable"):
             row, column = np.unravel_index(flat, similarities.shape)
             if similarities[row, column] < self.settings.similarity:
@@ -74,11 +86,11 @@ class Tracker:
                 free.remove(int(column))
                 person = self._people[column]
                 ids[row] = person.number
-                self._move(person, poses.keypoints[row].copy(), seconds)
+                self._move(person, poses.keypoints[row].copy(), placed[row], seconds)
         for row in np.flatnonzero(ids == 0):
             ids[row] = self._next
             joints = poses.keypoints[row].copy()
-            self._people.append(_Track(self._next, joints, seconds, np.zeros(2), pose_area(joints)))
+            self._people.append(_Track(self._next, joints, placed[row], seconds, np.zeros(2)))
             self._next += 1
         return poses.with_ids(ids)
 
@@ -91,19 +103,26 @@ class Tracker:
         return max(self.settings.patience, (_LEAST_FRAMES + 0.5) * usual)
 
     def _similarities(self, poses: Poses, seconds: float) -> np.ndarray:
-        """OKS (P, known people), over the joints that are sure in the new frame; over all if none is."""
+        """OKS (P, known people), over the joints that are sure in the new frame, over all if none is; 0 where the known
+        person has none of these.
+        """
         if not self._people or not len(poses):
             return np.zeros((len(poses), len(self._people)))
         known = np.stack([person.at(seconds) for person in self._people])  # (T, K, 2)
         areas = np.array([person.area for person in self._people])
         sure = poses.joint_scores >= SURE_JOINT
         sure[~sure.any(axis=1)] = True
-        return oks(poses.keypoints, known, areas, self._sigmas, sure[:, None])
+        placed = np.stack([person.placed for person in self._people])
+        with np.errstate(invalid="ignore"):
+            similar = oks(poses.keypoints, known, areas, self._sigmas, sure[:, None] & placed)
+        return np.nan_to_num(similar, nan=0.0)
 
-    def _move(self, person: _Track, joints: np.ndarray, seconds: float) -> None:
-        step = seconds - person.seen
-        if step > 0:
-            speed = (joints - person.joints).mean(axis=0) / step
+    def _move(self, person: _Track, joints: np.ndarray, placed: np.ndarray, seconds: float) -> None:
+        """Joints that are not placed go on with the person."""
+        step, expected, both = seconds - person.seen, person.at(seconds), placed & person.placed
+        if step > 0 and both.any():
+            speed = (joints - person.joints)[both].mean(axis=0) / step
             keep = self.settings.steadiness
             person.speed = keep * person.speed + (1 - keep) * speed
-        person.joints, person.seen, person.area = joints, seconds, pose_area(joints)
+        person.joints = np.where(placed[:, None], joints, expected).astype(joints.dtype)
+        person.placed, person.seen = placed | person.placed, seconds

@@ -49,7 +49,7 @@ def watch(
         stack.callback(lambda: [frames.close() for frames in sources if frames.live])
         for place in places:
             sources.append(open_video(str(place), reconnect=reconnect, excerpt=excerpt))
-        following = [Following(opened.card.skeleton, track=track, smooth=smooth) for _ in sources]
+        following = [Following(opened.card, track=track, smooth=smooth) for _ in sources]
 
         def finish(seen: FrameInFlight) -> WatchedFrame:
             found = seen.poses.above(threshold).best(max_people)

@@ -36,16 +36,19 @@ def pair_people(
     others: np.ndarray,
     sigmas: Sequence[float] | np.ndarray,
     counted: np.ndarray | None = None,
+    areas: np.ndarray | None = None,
 ) -> PairedPeople:
     """Pair people by OKS, the best pair first.
 
     Args:
-        reference: (G, K, 2) joints, in pixels; their boxes give the areas.
+        reference: (G, K, 2) joints, in pixels.
         others: (P, K, 2) in the same pixels.
         sigmas: (K,) fall-offs, see ``samkr_edge.pose.skeleton.Skeleton``.
         counted: bool (G, K), the reference's joints to compare; all by default.
+        areas: (G,) of the reference's people, square pixels; by default ``pose_area`` of all their joints.
     """
-    areas = np.array([pose_area(joints) for joints in reference])
+    if areas is None:
+        areas = np.array([pose_area(joints) for joints in reference])
     terms = joint_similarities(others, reference, areas, sigmas)
     weights = np.ones(reference.shape[:2]) if counted is None else counted.astype(float)
     oks = (terms * weights).sum(axis=2) / np.maximum(weights.sum(axis=1), 1)

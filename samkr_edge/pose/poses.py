@@ -16,7 +16,7 @@ from samkr_edge.pose.skeleton import Skeleton
 from samkr_edge.pose.stick_figures import stick_figures
 from samkr_edge.printable import counted
 
-# A joint below this score is a guess by the offsets, unconfirmed by the heatmap: not drawn, visibility 1.
+# A joint below this score is a guess, unconfirmed by the heatmap, or was not found: not drawn, visibility 1.
 SURE_JOINT = 0.05
 # Scores in a ``repr``.
 _SHOWN = 8
@@ -31,7 +31,7 @@ class Poses:
     Attributes:
         keypoints: float32 (P, K, 2), x and y; in image pixels unless a function says otherwise.
         joint_scores: float32 (P, K), the heatmap's value at the joint; with offsets, times the centre's.
-        scores: float32 (P,), the mean of a person's joint scores; with grouping, of those that peaks gave.
+        scores: float32 (P,), the mean of a person's joint scores; with grouping, of what the peaks gave, 0 where none.
         ids: int64 (P,), the same number for the same person from frame to frame; None without tracking.
         skeleton: names of the joints and the bones between them; a model sets it.
     """

@@ -10,7 +10,7 @@ import yaml
 from calibration.policy import assign, changed_policy, load_policy, policy_names, quantized_share
 from samkr_edge.errors import SamkrError
 from training.models.fold import quantizable
-from training.models.macs import count_cost
+from training.models.macs import macs_of_quantizable
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config, model_names
 
@@ -83,7 +83,7 @@ def test_the_default_policy_has_nine_tenths_of_the_work_in_int8(name: str) -> No
     config = model_config(name)
     with torch.device("meta"):
         assignments = assign(load_policy("default"), quantizable(build_model(config)))
-    macs = count_cost(config).by_module
+    macs = macs_of_quantizable(config)
     assert quantized_share(assignments, macs) > 0.9
     none = [replace(a, precision="float") for a in assignments]
     assert quantized_share(none, macs) == 0

@@ -178,6 +178,16 @@ def test_files_as_they_are_published_become_networks_of_their_own_keypoints(
     network_of(checkpoint)
 
 
+def test_the_size_that_weights_were_trained_at_is_what_they_are_tested_at(tmp_path: Path) -> None:
+    torch.save(small_official(swahr=False), tmp_path / "w.pth")
+    out = tmp_path / "out.pt"
+    command = ["import", str(tmp_path / "w.pth"), "--model", "swahr_tiny", "-o", str(out), "--size"]
+    assert run([*command, "100x100"]) == 2
+    assert not out.exists()
+    assert run([*command, "96x160"]) == 0
+    assert load_checkpoint(out).card.input_size == (96, 160)
+
+
 @pytest.mark.parametrize(
     ("swahr", "keypoints", "model", "threshold"),
     [(True, 17, "swahr_w32", 0.12), (True, 17, "higherhrnet_w32", 0.12), (True, 14, "swahr_w32", 0.1),

@@ -37,6 +37,10 @@ def import_weights(
         Path | None,
         typer.Option(help="Data set that names the keypoints, if neither COCO's nor CrowdPose's."),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="HxW that the weights were trained at, multiples of 32 [default: the model's]."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Convert official weights to a checkpoint, and list what was loaded, skipped and missing.
@@ -51,7 +55,7 @@ def import_weights(
 
       samkr-edge import pose_dekr_hrnetw32_coco.pth --model dekr_w32 -o dekr.pt
 
-      samkr-edge import pose_higher_hrnet_w32_512.pth --model swahr_w32 -o swahr.pt
+      samkr-edge import pose_higher_hrnet_w32_640.pth --model higherhrnet_w32 --size 640x640 -o higher.pt
 
       samkr-edge import final_rescore_coco_kpt.pth --model rescoring -o rescore.npz
     """
@@ -61,12 +65,15 @@ def import_weights(
     from samkr_edge.evaluation.rescoring import save_rescoring
     from training.checkpoint import save_checkpoint
     from training.imported import import_network, rescoring_beside
+    from training.input_size import parse_size
     from training.models.zoo import model_config
 
     if model == RESCORING:
         return _import_rescoring(weights, out, as_json)
     model_config(model, keypoints)  # report a mistyped name before opening the data set
-    imported = import_network(weights, model, keypoints, _skeleton_of(data) if data else None)
+    wanted = parse_size(size) if size else None
+    skeleton = _skeleton_of(data) if data else None
+    imported = import_network(weights, model, keypoints, skeleton, input_size=wanted)
     beside = rescoring_beside(out)
     save_checkpoint(out, imported.checkpoint)
     if imported.rescoring is not None:

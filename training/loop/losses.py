@@ -36,7 +36,7 @@ class LossSettings:
 
 
 def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean of (predicted - target)^2 * mask, a scalar; all three are of one shape (N, K+1, h, w)."""
+    """Mean of (predicted - target)^2 * mask, a scalar, of maps (N, C, h, w); the mask may be (N, 1, h, w)."""
     return ((predicted - target) ** 2 * mask).mean()
 
 

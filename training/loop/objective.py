@@ -58,8 +58,8 @@ def require_suited(recipe: Recipe, config: ModelConfig) -> None:
         raise SamkrError(
             "SE-U31",
             f"{recipe.name} sets what means nothing to {config.name}, so nothing was trained",
-            dict.fromkeys(foreign[:4], f"{config.name} {how}"),
-            fix="leave these keys out   # samkr-edge recipes --keys says whose each is",
+            {"network": f"{config.name} {how}", "keys": ", ".join(foreign)},
+            fix="samkr-edge recipes   # take one of such a network; recipes --keys says whose each key is",
         )
     kind, plain = recipe.loss.kind, _PLAIN[config.decoding]
     if kind in (None, plain) or (kind == "swahr" and config.scale_branch):

@@ -148,7 +148,7 @@ class ScheduleSection(Section):
     """How long and how fast; exactly one of epochs, steps, minutes."""
 
     kind: Literal["step", "cosine", "linear"] = Field(
-        default="step", description="how the learning rate falls; linear: from the end of the warm-up"
+        default="step", description="how the learning rate falls; linear: from the end of warmup_share"
     )
     epochs: int | None = Field(default=None, ge=1, description="length; one of epochs, steps and minutes")
     steps: int | None = Field(default=None, ge=1, description="length in updates of the weights")

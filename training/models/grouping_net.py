@@ -46,7 +46,7 @@ class GroupingHead(nn.Module):
         self.upsample = nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False)
 
     def begin_silent(self) -> None:
-        """Let heatmaps and scales begin at 0, as the papers' initialisation does, and leave tags as they are.
+        """Let heatmaps and scales begin at 0, as the papers' initialisation does; tags keep their weights and differ.
 
         From heatmaps as high as a peak at every pixel a network learns to be silent, and then nothing for hundreds of
         updates. Tags that begin at 0 are alike, which pushes nobody apart: exp(-d^2) is flat there.

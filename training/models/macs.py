@@ -17,17 +17,17 @@ import torch
 from torch import nn
 
 from training.models.config import ModelConfig
+from training.models.fold import quantizable
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters, and multiply-accumulates of one image; ``by_module`` splits the latter by convolution name."""
+    """Parameters, and multiply-accumulates of one image."""
 
     parameters: int
     macs: int
-    by_module: dict[str, int]
 
 
 def count_cost(config: ModelConfig) -> Cost:
@@ -35,7 +35,16 @@ def count_cost(config: ModelConfig) -> Cost:
     with torch.device("meta"):
         network = build_model(replace(config, scale_branch=False)).eval()
     macs = count_macs(network, config.input_size)
-    return Cost(sum(p.numel() for p in network.parameters()), sum(macs.values()), macs)
+    return Cost(sum(p.numel() for p in network.parameters()), sum(macs.values()))
+
+
+def macs_of_quantizable(config: ModelConfig) -> dict[str, int]:
+    """Multiply-accumulates by convolution name of the network that quantizers are put into: a transposed convolution is
+    an ordinary one there, and counts what it multiplies.
+    """
+    with torch.device("meta"):
+        network = quantizable(build_model(replace(config, scale_branch=False)))
+    return count_macs(network, config.input_size)
 
 
 def count_macs(network: PoseNet, input_size: tuple[int, int]) -> dict[str, int]:

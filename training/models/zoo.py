@@ -79,7 +79,8 @@ def model_config(name: str, keypoints: int = 17) -> ModelConfig:
         SamkrError: SE-U01 no such name.
     """
     for config in _ZOO:
-        if config.name == name.removesuffix(ONE_BLOCK):
+        # Networks that group joints have no adaptive convolution.
+        if config.name == (name.removesuffix(ONE_BLOCK) if config.adaptive_blocks else name):
             blocks = 1 if name.endswith(ONE_BLOCK) else config.adaptive_blocks
             return replace(config, name=name, keypoints=keypoints, adaptive_blocks=blocks)
     near = difflib.get_close_matches(name, model_names(), n=3, cutoff=0.4)

@@ -51,8 +51,13 @@ def clear_groups(maps: Maps, card: ModelCard) -> People:
 
 
 def stay_grouped(people: People, maps: Maps, card: ModelCard) -> Staying:
-    """Group other maps of the same images, and look for each of the people among those found."""
-    found = [people_of(heatmap, tag, card).keypoints for heatmap, tag in zip(*maps, strict=True)]
+    """Group other maps of the same images, and look for each of the people among those found; NaN shows nobody."""
+    if not all(np.isfinite(part).all() for part in maps):
+        return Staying(len(people), 0, np.zeros(0))
+    heatmaps, tags = maps
+    found = {
+        image: people_of(heatmaps[image], tags[image], card).keypoints for image in set(people.image.tolist())
+    }
     moved: list[np.ndarray] = []
     reach = NEAR * people.diagonals + people.grain
     for image, joints, clear, near in zip(people.image, people.joints, people.clear, reach, strict=True):

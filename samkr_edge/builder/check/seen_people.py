@@ -32,8 +32,11 @@ class People:
 
     @property
     def diagonals(self) -> np.ndarray:
-        """(P,) diagonals of the boxes around the joints, input pixels."""
-        return np.asarray(np.linalg.norm(np.ptp(self.joints, axis=1), axis=1))
+        """(P,) diagonals of the boxes around the clear joints, input pixels: the others may be anywhere."""
+        clear = self.clear[..., None]
+        low = np.where(clear, self.joints, np.inf).min(axis=1)
+        high = np.where(clear, self.joints, -np.inf).max(axis=1)
+        return np.asarray(np.linalg.norm(high - low, axis=1))
 
 
 @dataclass(frozen=True)

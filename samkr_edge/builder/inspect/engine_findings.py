@@ -19,6 +19,8 @@ from samkr_edge.printable import counted
 SMALLEST_CHANNELS = 16
 # Below this share of the time, conversions are not what slows an engine down.
 NOTABLE_SHARE = 0.02
+# Layers that compute nothing by which others are judged.
+_PASSED = ("conversion", "elementwise", "none")
 _KEPT_FLOAT = "check first whether the policy keeps it in float for accuracy"
 
 
@@ -62,6 +64,18 @@ class _DataFlow:
         """Layers that read the outputs of ``layer``."""
         return self._reach(layer, lambda near: [c for t in near.outputs for c in self._consumers[t.name]])
 
+    def makes_output(self, layer: Layer) -> bool:
+        """Whether an output of the network is made of what ``layer`` computes and of nothing computed later."""
+        waiting, seen = [layer], {layer}
+        while waiting:
+            for tensor in waiting.pop().outputs:
+                readers = self._consumers[tensor.name]
+                if not readers:
+                    return True
+                waiting += [near for near in readers if near.role in _PASSED and near not in seen]
+                seen.update(readers)
+        return False
+
     def _reach(self, layer: Layer, step: Callable[[Layer], list[Layer]]) -> list[Layer]:
         found: dict[Layer, None] = {}
         waiting, seen = step(layer), {layer}
@@ -70,7 +84,7 @@ class _DataFlow:
             if near in seen:
                 continue
             seen.add(near)
-            if near.role in ("conversion", "elementwise", "none"):
+            if near.role in _PASSED:
                 waiting += step(near)
             else:
                 found[near] = None
@@ -116,6 +130,7 @@ def _float_islands(graph: _DataFlow, borders: Mapping[str, _Border]) -> list[Fin
         and (before := graph.before(layer))
         and all(near.precision == "int8" for near in before)
         and any(near.precision == "int8" for near in graph.after(layer))
+        and not graph.makes_output(layer)
     ]
     if not found:
         return []
@@ -228,7 +243,7 @@ def _conversions(graph: _DataFlow, borders: Mapping[str, _Border]) -> list[Findi
                 "",
                 f"no policy rule: a policy decides about convolutions, sums and pools, not {operations}",
             )
-        elif not graph.after(cause):
+        elif graph.makes_output(cause):
             policy = ""
             note = "no policy rule: it is an output of the network, where an INT8 step is a visible error"
         else:
@@ -251,7 +266,7 @@ def _fp32_remainder(graph: _DataFlow) -> list[Finding]:
     offsets and heatmaps.
     """
     convolutions = [layer for layer in graph.layers if layer.role == "conv"]
-    found = [layer for layer in convolutions if layer.precision == "fp32" and graph.after(layer)]
+    found = [layer for layer in convolutions if layer.precision == "fp32" and not graph.makes_output(layer)]
     if not found or not any(layer.precision == "int8" for layer in convolutions):
         return []
     return [

@@ -26,6 +26,7 @@ from samkr_edge.builder.inspect.arithmetic import (
 )
 from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.module_names import module_of
+from samkr_edge.builder.tensorrt.full_precision import output_nodes
 from samkr_edge.onnx_graph.graph import Graph, opset_of
 from samkr_edge.onnx_graph.onnx_file import Q_DQ
 from samkr_edge.onnx_graph.onnx_precision import PRODUCT
@@ -281,8 +282,10 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
     """Connected float operations with INT8, or its replacement, before and after them.
 
     Not those that only move values and enlarge maps bilinearly: no build does that in INT8, and no policy can change
-    it.
+    it. Nor those that make the network's outputs, also where INT8 goes on from these, as with tags: an INT8 step of an
+    output is a visible error.
     """
+    makes_output = {id(graph.nodes[index]) for index in output_nodes(graph)}
     floats = {id(node): node for node in graph.nodes if id(node) not in int8 and node.op_type not in Q_DQ}
     seen: set[int] = set()
     for start in floats.values():
@@ -306,6 +309,7 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
             waiting += [other for other in (*makers, *readers) if id(other) in floats]
         # A sum with a float addend is a separate finding.
         work = [n for n in group if not moves(n) and not is_sum(graph, n) and n.op_type != "Resize"]
+        work = [n for n in work if id(n) not in makes_output]
         if entered and left and work:
             yield _island(graph, group, work, left, form)
 

@@ -43,7 +43,7 @@ def test_the_cells_that_only_time_a_row_of_the_table_are_taken_in_its_order(swee
 def test_a_total_has_the_decoding_of_a_crowd_in_place_of_its_own(sweep: Path) -> None:
     from benchmarks.host.paper_times import cells_in, decoding_table, times_table
 
-    times = {"grouping": 20.0, "grouping, authors": 800.0, "offsets": 0.4, "offsets, authors": 12.0}
+    times = {"grouping": 20.0, "grouping, plain": 800.0, "offsets": 0.4, "offsets, plain": 12.0}
     run: dict[str, Any] = {
         "decoding": {"30": {name: {"median_ms": median} for name, median in times.items()}},
         "decoded_by": {"swahr_w48": "grouping", "samkr_w48": "offsets"},
@@ -68,5 +68,5 @@ def test_every_decoder_is_timed_on_maps_in_which_it_finds_the_crowd(monkeypatch:
     monkeypatch.setattr(paper_times, "SIZE", 256)
     rows = paper_times.timed(4, rounds=1)
     assert {name: row["found"] for name, row in rows.items()} == dict.fromkeys(
-        ("grouping", "grouping, authors", "offsets", "offsets, authors"), 4
+        ("grouping", "grouping, plain", "offsets", "offsets, plain"), 4
     )

@@ -269,6 +269,15 @@ def test_one_moved_joint_is_found_and_a_lost_person_is_no_movement() -> None:
     assert (movement.missing, movement.extra) == (1, 0)
 
 
+def test_a_joint_that_the_baseline_guesses_has_not_moved() -> None:
+    joints = list(person().joints)
+    joints[9] = (joints[9][0], joints[9][1], 0.01)
+    guessed = SamplePerson(score=0.5, joints=joints)
+    joints[9] = (joints[9][0] + 40, joints[9][1], 0.01)
+    movement = compare([guessed], [SamplePerson(score=0.5, joints=joints)], COCO17.sigmas)
+    assert (movement.moved, movement.joints) == (frozenset(), 16)
+
+
 def test_samples_are_spread_over_the_whole_sequence() -> None:
     assert evenly_spaced(range(100), 4) == [12, 37, 62, 87]
     assert evenly_spaced(range(3), 4) == [0, 1, 2]

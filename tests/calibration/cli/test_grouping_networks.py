@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -19,6 +20,8 @@ from samkr_edge.onnx_graph.quantizers import quantized_convolutions
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, load_checkpoint, network_of, new_card, save_checkpoint
+from training.loop.objective import taught
+from training.loop.recipe_file import load_recipe
 from training.models.config import ModelConfig
 from training.models.zoo import build_model
 
@@ -44,7 +47,8 @@ def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 torch.nn.init.normal_(module.bias, std=0.1)
     path = tmp_path_factory.mktemp("tags") / "fp32.pt"
     card = new_card(SMALL, COCO17, SMALL.input_size)
-    save_checkpoint(path, Checkpoint(card, SMALL, network.state_dict()))
+    facts = {"training": taught(load_recipe("swahr_tiny"), "grouping")}
+    save_checkpoint(path, Checkpoint(replace(card, provenance=facts), SMALL, network.state_dict()))
     return path
 
 
@@ -84,6 +88,37 @@ def test_a_quantized_checkpoint_comes_back_and_its_onnx_is_int8_but_for_the_last
     floats -= {node.name for node, _ in quantized_convolutions(model)}
     assert floats == {"/net/grouping_head/final_low/Conv", "/net/grouping_head/final_high/Conv"}
     assert not any(node.op_type == "ConvTranspose" for node in model.nodes)
+
+
+def test_inspect_finds_nothing_to_mend_in_it_and_counts_as_quantize_does(
+    fp32: Path, people: Path, exported: Path, capsys: Captured
+) -> None:
+    """Its deconvolution reads tags in INT8, and the network gives them in float."""
+    capsys.readouterr()
+    assert run(["inspect", str(exported), "--strict", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert run(["quantize", str(fp32), "--data", str(people), "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert (found, planned) == ({}, {})
+
+
+def test_qat_and_its_control_learn_the_same_plain_loss_however_the_network_was_trained(
+    fp32: Path, ptq: Path, people: Path, tmp_path: Path
+) -> None:
+    short = ["--data", str(people), "--threads", "1"]
+    for setting in ("schedule.steps=2", "batch_size=2", "log_steps=1"):
+        short += ["--set", setting]
+    qat, control = tmp_path / "qat.pt", tmp_path / "control.pt"
+    assert run(["qat", str(ptq), "--teacher", str(fp32), *short, "-o", str(qat)]) == 0
+    assert run(["qat", str(fp32), "--control", *short, "-o", str(control)]) == 0
+    terms = []
+    for out, stage in ((qat, "qat"), (control, "control")):
+        (line, *_) = (out.with_name(f"{out.stem}.work") / "log.jsonl").read_text().splitlines()
+        terms.append({name for name in json.loads(line)["losses"] if not name.startswith("teacher")})
+        assert load_checkpoint(out).card.provenance[stage]["loss"]["kind"] == "higherhrnet"
+    assert terms == [{"heatmap", "pull", "push"}] * 2
+    assert run(["export", str(qat), "-o", str(tmp_path / "qat.onnx")]) == 0
+    assert run(["qat", str(ptq), *short, "--set", "loss.kind=swahr", "-o", str(tmp_path / "no.pt")]) == 2
 
 
 def test_the_build_for_a_cpu_computes_everything_between_those_in_int8(

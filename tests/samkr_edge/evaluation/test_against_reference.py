@@ -15,6 +15,7 @@ from samkr_edge.evaluation.against_reference import ReferencePeople, against, pe
 from samkr_edge.evaluation.ap import MAX_DETECTIONS, predict_dataset, score
 from samkr_edge.evaluation.predictions import Predictions
 from samkr_edge.pose.decode_settings import SURE_PERSON
+from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.oks import box_area, pose_area
 from samkr_edge.pose.poses import SURE_JOINT, Poses
 from samkr_edge.pose_model import PoseModel, load_model
@@ -159,3 +160,25 @@ def test_a_quantized_network_stands_for_no_labels(int8: PoseModel, photos: tuple
 def test_a_person_seen_from_the_side_still_has_an_area() -> None:
     line = np.stack([np.full(17, 50.0), np.linspace(0, 300, 17)], axis=1)
     assert pose_area(line) == box_area(300, 100)
+
+
+def test_joints_that_grouping_did_not_find_give_a_person_no_area(
+    fp32: PoseModel, photos: tuple[ImageRecord, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joints = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)).astype(np.float32)
+    joints[0, 9] = 5000
+    scores = np.full((1, 17), 0.5, np.float32)
+    scores[0, 9] = 0.004
+    poses = Poses(joints, scores, np.full(1, 0.5, np.float32))
+    monkeypatch.setattr(PoseModel, "poses", lambda *_: poses)
+    areas = []
+    for grouping in (None, GroupingSettings()):
+        monkeypatch.setattr(fp32, "card", replace(fp32.card, grouping=grouping))
+        found = reference_people(fp32, photos[:1])
+        (person,) = found.dataset.annotations[photos[0].id]
+        assert person["area"] == pytest.approx(
+            found.areas(found.predictions.poses(photos[0].id))[0], rel=1e-5
+        )
+        areas.append(person["area"])
+    assert areas[0] > box_area(4000, 4000)
+    assert areas[1] < box_area(100, 100)

@@ -126,3 +126,51 @@ def test_a_person_who_comes_back_is_not_dragged_from_where_they_were() -> None:
 def test_smoothing_without_ids_is_a_programming_error() -> None:
     with pytest.raises(ValueError, match="ids"):
         Smoother()(people_at((1, 1)), 0.0)
+
+
+def with_a_stray_wrist(place: tuple[float, float], wrist: tuple[float, float], score: float) -> Poses:
+    """A person as grouping gives them: joint 9 was not found, and lies anywhere."""
+    found = people_at(place)
+    joints, scores = found.keypoints.copy(), found.joint_scores.copy()
+    joints[0, 9], scores[0, 9] = wrist, score
+    return Poses(joints, scores, found.scores)
+
+
+def test_a_joint_that_grouping_did_not_find_neither_moves_nor_enlarges_a_person() -> None:
+    tracker, other = Tracker(COCO17, grouped=True), Tracker(COCO17)
+    for frame in range(5):
+        place = (100 + 10 * frame, 100)
+        found = people_at(place) if frame % 2 else with_a_stray_wrist(place, (900, 900), 0.004)
+        tracker(found, frame / FPS)
+        other(found, frame / FPS)
+    (person,), (misled,) = tracker._people, other._people
+    np.testing.assert_allclose(person.speed, [10 * FPS * (1 - 0.6**4), 0], atol=1e-3)
+    np.testing.assert_allclose(person.joints, BODY + np.array((140, 100)), atol=1e-3)
+    assert person.area < 0.05 * misled.area
+
+
+def test_a_person_of_whom_other_joints_are_found_is_somebody_new() -> None:
+    tracker = Tracker(COCO17, grouped=True)
+    for head_only in (True, False):
+        scores = np.where((np.arange(17) < 5) == head_only, 0.8, 0.0).astype(np.float32)
+        seen = people_at((100, 100))
+        ids = tracker(Poses(seen.keypoints, scores[None], seen.scores), 0.04 * (not head_only)).ids
+        assert ids is not None
+        assert ids.tolist() == [1 if head_only else 2]
+
+
+def test_smoothing_begins_again_where_grouping_finds_a_joint_again() -> None:
+    smoother, frames = Smoother(grouped=True), []
+    for frame in range(6):
+        place = (100 + 2 * frame, 100)
+        found = with_a_stray_wrist(place, (100, 100), 0.0) if frame == 3 else people_at(place)
+        frames.append(smoother(found.with_ids(np.array([1])), frame / FPS).keypoints[0, 9] - BODY[9])
+    np.testing.assert_allclose(frames[4], (108, 100), atol=1e-4)
+    assert abs(frames[5][0] - 110) < 2.5
+
+
+def test_a_joint_by_an_offset_is_where_it_points_however_unsure() -> None:
+    stray = with_a_stray_wrist((100, 100), (900, 900), 0.004)
+    tracker = Tracker(COCO17)
+    tracker(stray, 0.0)
+    np.testing.assert_array_equal(tracker._people[0].joints, stray.keypoints[0])

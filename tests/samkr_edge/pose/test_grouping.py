@@ -1,9 +1,10 @@
 """Grouping finds the people that the official code finds, and no place of the map is better than where a joint is put.
 
 ``tests/data/grouping_coco.npz`` holds what the official code (HigherHRNet-Human-Pose-Estimation, group.py) made of
-four pairs of maps: the peaks above its threshold with their neighbours and tags, out of which the maps are made again
-here, and the people as they were matched and adjusted. What it does with whole maps is compared with
-``benchmarks.host.plain_grouping``, which reads like it.
+four pairs of maps: the people as they were matched, adjusted and refined. Of the maps themselves it holds the peaks
+above the threshold, for every missing joint the twelve best places and what is next to the best, and the tags there;
+elsewhere the maps that are made again here are 0, and their tags like nobody's. What grouping does with whole maps is
+compared with ``benchmarks.host.plain_grouping``, which reads like the official code.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def official_case(number: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.nda
     """Heatmap (K, h, w) and tag (K, h, w, T) of a case, and all that is known of it."""
     known = {name.split("/")[1]: OFFICIAL[name] for name in OFFICIAL if name.startswith(f"{number}/")}
     heatmap = np.zeros(known["shape"], np.float32)
-    tag = np.zeros((*known["shape"], known["tags"].shape[1]), np.float32)
+    tag = np.full((*known["shape"], known["tags"].shape[1]), 1e4, np.float32)
     heatmap.ravel()[known["where"]] = known["heat"]
-    tag.reshape(-1, tag.shape[-1])[known["peaks"]] = known["tags"]
+    tag.reshape(-1, tag.shape[-1])[known["places"]] = known["tags"]
     return heatmap, tag, known
 
 
@@ -50,6 +51,9 @@ def test_people_are_the_official_codes(number: int) -> None:
     np.testing.assert_allclose(adjusted[there], known["adjusted"][..., :2][there], atol=1e-3)
     poses = group(heatmap, tag, settings, 1)
     np.testing.assert_allclose(poses.scores, np.sort(known["scores"])[::-1], atol=1e-4)
+    expected = known["poses"][np.argsort(-known["scores"], kind="stable")]
+    np.testing.assert_allclose(poses.keypoints, expected[..., :2], atol=1e-3)
+    np.testing.assert_allclose(poses.joint_scores, expected[..., 2], atol=1e-3)
 
 
 def random_maps(rng: np.random.Generator, kind: str, keypoints: int) -> tuple[np.ndarray, np.ndarray]:

@@ -231,6 +231,7 @@ def test_a_shipped_recipe_suits_its_network_and_its_own_keys_make_it_again(name:
         ("swahr_tiny", "loss.offset_weight=0.1", "SE-U31", ("loss.offset_weight",)),
         ("samkr_tiny", "loss.pull_weight=0.1", "SE-U31", ("loss.pull_weight", "finds joints by offsets")),
         ("samkr_tiny", "data.max_people=3", "SE-U31", ("data.max_people",)),
+        ("samkr_tiny", "model=swahr_tiny", "SE-U31", ("data.center_sigma", "loss.offset_weight", "recipes")),
         ("samkr_tiny", "loss.kind=swahr", "SE-U87", ("no scale branch", "--set loss.kind=dekr")),
         ("samkr_tiny", "loss.kind=higherhrnet", "SE-U87", ("--set loss.kind=dekr",)),
         ("swahr_tiny", "loss.kind=dekr", "SE-U87", ("--set loss.kind=higherhrnet",)),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from samkr_edge.errors import SamkrError
 from training.cli.models import PRINTED
 from training.models.fold import fold_batch_norms
 from training.models.grouping_net import GroupingHead, GroupingNet
@@ -133,3 +134,9 @@ def test_the_papers_start_leaves_the_scale_branch_at_zero() -> None:
     deconv = network.get_submodule("grouping_head.deconv.0")
     assert isinstance(deconv, nn.ConvTranspose2d)
     assert 0.0005 < float(deconv.weight.detach().std()) < 0.0015
+
+
+@pytest.mark.parametrize("name", ["higherhrnet_w32_1block", "swahr_tiny_1block"])
+def test_a_network_without_adaptive_convolutions_has_no_version_with_one_block(name: str) -> None:
+    with pytest.raises(SamkrError, match="SE-U01"):
+        model_config(name)

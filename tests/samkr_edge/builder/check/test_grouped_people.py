@@ -8,6 +8,7 @@ import pytest
 from samkr_edge.builder.check.agreement import Agreement, Reference, judge
 from samkr_edge.builder.check.maps import Maps
 from samkr_edge.builder.check.people import clear_people, refuse_blind
+from samkr_edge.builder.check.seen_people import People
 from samkr_edge.builder.check.suspects import Suspect
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
@@ -89,3 +90,19 @@ def test_maps_that_do_not_depend_on_the_picture_are_refused(seen: Maps) -> None:
     blind = Maps(np.repeat(seen.heatmap[:1], 2, axis=0), seen.association)
     with pytest.raises(SamkrError, match="the same heatmap for every picture"):
         refuse_blind(blind, CARD, "a drawing")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_maps_that_are_not_finite_do_not_hold(seen: Maps, precision: str) -> None:
+    heatmap = seen.heatmap.copy()
+    heatmap[1, 3, 5, 5] = np.nan
+    agreement = judged(seen, Maps(heatmap, seen.association), precision)
+    assert not agreement.holds
+    assert agreement.kept == 0
+
+
+def test_a_joint_that_was_not_found_does_not_enlarge_a_person() -> None:
+    joints = np.array([[[0, 0], [30, 40], [900, 900]]], np.float32)
+    clear = np.array([[True, True, False]])
+    people = People(np.zeros(1, np.int64), np.zeros((1, 2), np.int64), np.ones(1, np.float32), joints, clear)
+    assert people.diagonals.tolist() == [50]
