@@ -41,7 +41,8 @@ class TrackSettings:
 class _Track:
     number: int
     joints: np.ndarray  # (K, 2) where last seen; a copy, since the caller may change the poses
-    placed: np.ndarray  # bool (K,) joints that were seen in their place
+    placed: np.ndarray  # bool (K,) joints that were seen in their place then
+    known: np.ndarray  # bool (K,) or before, and have moved on with the person since
     seen: float
     speed: np.ndarray  # (2,) pixels a second, of the whole body
 
@@ -50,7 +51,7 @@ class _Track:
 
     @property
     def area(self) -> float:
-        return pose_area(self.joints[self.placed])
+        return pose_area(self.joints[self.known])
 
 
 class Tracker:
@@ -90,7 +91,7 @@ class Tracker:
         for row in np.flatnonzero(ids == 0):
             ids[row] = self._next
             joints = poses.keypoints[row].copy()
-            self._people.append(_Track(self._next, joints, placed[row], seconds, np.zeros(2)))
+            self._people.append(_Track(self._next, joints, placed[row], placed[row], seconds, np.zeros(2)))
             self._next += 1
         return poses.with_ids(ids)
 
@@ -112,9 +113,9 @@ class Tracker:
         areas = np.array([person.area for person in self._people])
         sure = poses.joint_scores >= SURE_JOINT
         sure[~sure.any(axis=1)] = True
-        placed = np.stack([person.placed for person in self._people])
+        comparable = np.stack([person.known for person in self._people])
         with np.errstate(invalid="ignore"):
-            similar = oks(poses.keypoints, known, areas, self._sigmas, sure[:, None] & placed)
+            similar = oks(poses.keypoints, known, areas, self._sigmas, sure[:, None] & comparable)
         return np.nan_to_num(similar, nan=0.0)
 
     def _move(self, person: _Track, joints: np.ndarray, placed: np.ndarray, seconds: float) -> None:
@@ -125,4 +126,4 @@ class Tracker:
             keep = self.settings.steadiness
             person.speed = keep * person.speed + (1 - keep) * speed
         person.joints = np.where(placed[:, None], joints, expected).astype(joints.dtype)
-        person.placed, person.seen = placed | person.placed, seconds
+        person.placed, person.known, person.seen = placed, placed | person.known, seconds

@@ -99,7 +99,7 @@ def test_inspect_finds_nothing_to_mend_in_it_and_counts_as_quantize_does(
     found = json.loads(capsys.readouterr().out)
     assert run(["quantize", str(fp32), "--data", str(people), "--dry-run", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert (found, planned) == ({}, {})
+    assert planned["int8_macs_share"] == pytest.approx(found["int8_share"], rel=1e-6)
 
 
 def test_qat_and_its_control_learn_the_same_plain_loss_however_the_network_was_trained(
@@ -114,7 +114,7 @@ def test_qat_and_its_control_learn_the_same_plain_loss_however_the_network_was_t
     terms = []
     for out, stage in ((qat, "qat"), (control, "control")):
         (line, *_) = (out.with_name(f"{out.stem}.work") / "log.jsonl").read_text().splitlines()
-        terms.append({name for name in json.loads(line)["losses"] if not name.startswith("teacher")})
+        terms.append(json.loads(line).keys() & {"heatmap", "pull", "push", "scale"})
         assert load_checkpoint(out).card.provenance[stage]["loss"]["kind"] == "higherhrnet"
     assert terms == [{"heatmap", "pull", "push"}] * 2
     assert run(["export", str(qat), "-o", str(tmp_path / "qat.onnx")]) == 0

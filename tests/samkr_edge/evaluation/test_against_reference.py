@@ -171,9 +171,9 @@ def test_joints_that_grouping_did_not_find_give_a_person_no_area(
     scores[0, 9] = 0.004
     poses = Poses(joints, scores, np.full(1, 0.5, np.float32))
     monkeypatch.setattr(PoseModel, "poses", lambda *_: poses)
-    areas = []
+    areas, card = [], fp32.card
     for grouping in (None, GroupingSettings()):
-        monkeypatch.setattr(fp32, "card", replace(fp32.card, grouping=grouping))
+        monkeypatch.setattr(PoseModel, "card", replace(card, grouping=grouping))
         found = reference_people(fp32, photos[:1])
         (person,) = found.dataset.annotations[photos[0].id]
         assert person["area"] == pytest.approx(
