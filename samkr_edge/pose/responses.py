@@ -6,7 +6,6 @@ A network's heatmap is almost nothing at almost all pixels, so grouping works on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -53,24 +52,23 @@ def find_responses(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSetti
     count, h, w = heatmap.shape
     level, places = _not_faint(heatmap.ravel(), settings.joint_threshold)
     values = heatmap.ravel()[places]
-    tags = np.empty((len(places), tag.shape[3]), np.float32)
-    ends = np.searchsorted(places, np.arange(count + 1) * (h * w)).tolist()
+    ends = np.searchsorted(places, np.arange(count + 1) * (h * w))
+    keypoints = np.repeat(np.arange(count), np.diff(ends))
+    within = places - keypoints * (h * w)
+    tags, highest = np.empty((len(places), tag.shape[3]), np.float32), np.empty_like(values)
     # One buffer each for all keypoints: fresh ones of this size would be taken from the system every time.
     pooled, fine = np.empty((h, w), np.float32), np.empty((h, w, tag.shape[3]), np.float32)
-    peaks = []
-    for k, (first, end) in enumerate(pairwise(ends)):
-        within, heights = places[first:end] - k * h * w, values[first:end]
-        enlarged_tags(tag[k], (h, w), fine).reshape(h * w, -1).take(
-            within, axis=0, out=tags[first:end], mode="clip"
-        )
-        high = np.flatnonzero(heights > settings.joint_threshold)
-        if len(high):
-            cv2.dilate(heatmap[k], _POOL, dst=pooled)
-            high = high[heights[high] == pooled.ravel()[within[high]]]
-            high = high[np.argsort(-heights[high], kind="stable")[: settings.candidates]]
-        peaks.append(first + high)
-    peak_ends = np.cumsum([0, *map(len, peaks)]).tolist()
-    return Responses(level, places, values, tags, ends, np.concatenate(peaks), peak_ends)
+    for k, part in enumerate(map(slice, ends, ends[1:])):
+        finer = enlarged_tags(tag[k], (h, w), fine).reshape(h * w, -1)
+        finer.take(within[part], axis=0, out=tags[part], mode="clip")
+        cv2.dilate(heatmap[k], _POOL, dst=pooled)
+        pooled.ravel().take(within[part], out=highest[part], mode="clip")
+    peaks = np.flatnonzero((values > settings.joint_threshold) & (values == highest))
+    peaks = peaks[np.lexsort((-values[peaks], keypoints[peaks]))]
+    first = np.searchsorted(keypoints[peaks], np.arange(count))
+    peaks = peaks[np.arange(len(peaks)) - first[keypoints[peaks]] < settings.candidates]
+    peak_ends = np.searchsorted(keypoints[peaks], np.arange(count + 1))
+    return Responses(level, places, values, tags, ends.tolist(), peaks, peak_ends.tolist())
 
 
 def _not_faint(values: np.ndarray, threshold: float) -> tuple[float, np.ndarray]:
