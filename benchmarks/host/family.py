@@ -3,10 +3,12 @@
     samkr-edge data synth people --liveliness 0.3
     python -m benchmarks.host.family --data people --out runs -o benchmarks/results/family.json
 
-The tiny networks share a trunk and a recipe, so what differs is the head, its loss and its decoding. Each is trained
-for the recipe's minutes with every seed, quantized (PTQ), built for this CPU and scored on the val split, one pass.
-Then all models of a seed are timed in turns on the same images: from image to poses, one thread. Seeds take turns over
-the networks, and the same command goes on where it stopped. The minutes are of a machine that does nothing else.
+The tiny networks share a trunk and a recipe, so what differs is the head, its loss and its decoding. With the first
+seed each is trained for the recipe's minutes, which are of a machine that does nothing else; with the other seeds for
+as many updates as that gave, on one thread, so that others may use the machine or two networks train at a time. Each is
+quantized (PTQ), built for this CPU and scored on the val split, one pass. Then all models of a seed are timed in turns
+on the same images: from image to poses, one thread, on a quiet machine again. Seeds take turns over the networks, and
+the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from benchmarks.host.recipe_runs import spread, trained
 from samkr_edge.child_process import command
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.files.artefact import sha256_of, write_json
+from training.checkpoint import load_checkpoint
 
 NETWORKS = ("samkr_tiny", "dekr_tiny", "swahr_tiny")
 PRECISIONS = ("fp32", "int8")
@@ -69,6 +72,12 @@ def measured(models: list[Path], data: Path, folder: Path, seconds: float) -> li
         }
         for row in read(results)["models"]
     ]
+
+
+def as_long_as(run: Path) -> list[str]:
+    """Settings by which a network is trained as long as in a finished run, in updates."""
+    steps = int(load_checkpoint(run / "final.pt").card.provenance["training"]["steps"])
+    return ["threads=1", "schedule.minutes=null", f"schedule.steps={steps}"]
 
 
 def read(results: Path) -> dict[str, Any]:
@@ -131,13 +140,12 @@ def main() -> None:
     minutes = [] if given.minutes is None else [f"schedule.minutes={given.minutes:g}"]
     rows: list[dict[str, Any]] = []
     for seed in given.seeds:
-        folder = given.out / f"seed{seed}"
-        settings = [f"seed={seed}", *minutes, *given.settings]
-        models = [
-            model
-            for network in given.networks
-            for model in built(network, given.data, folder / network, settings).values()
-        ]
+        folder, first = (given.out / f"seed{number}" for number in (seed, given.seeds[0]))
+        models: list[Path] = []
+        for network in given.networks:
+            length = minutes if folder == first else as_long_as(first / network / "fp32")
+            settings = [f"seed={seed}", *length, *given.settings]
+            models += built(network, given.data, folder / network, settings).values()
         rows += [
             {"seed": seed, **row} for row in measured(models, given.data, folder / "bench", given.seconds)
         ]

@@ -26,7 +26,6 @@ from samkr_edge.builder.inspect.arithmetic import (
 )
 from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.module_names import module_of
-from samkr_edge.builder.tensorrt.full_precision import output_nodes
 from samkr_edge.onnx_graph.graph import Graph, opset_of
 from samkr_edge.onnx_graph.onnx_file import Q_DQ
 from samkr_edge.onnx_graph.onnx_precision import PRODUCT
@@ -285,7 +284,8 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
     it. Nor those that make the network's outputs, also where INT8 goes on from these, as with tags: an INT8 step of an
     output is a visible error.
     """
-    makes_output = {id(graph.nodes[index]) for index in output_nodes(graph)}
+    last = ("Conv", "DequantizeLinear")
+    makes_output = {id(node) for output in graph.outputs for node in _above(graph, output, last)}
     floats = {id(node): node for node in graph.nodes if id(node) not in int8 and node.op_type not in Q_DQ}
     seen: set[int] = set()
     for start in floats.values():

@@ -102,12 +102,6 @@ def full_precision_nodes(graph: Graph, *, wide_sampling: bool = False) -> set[in
     return full_precision(operations, images, graph.outputs, wide_sampling=wide_sampling)
 
 
-def output_nodes(graph: Graph) -> set[int]:
-    """Indices of an ONNX graph's nodes that make its outputs: the last convolution on every path, and all after it."""
-    tensors = _Tensors([Operation(node.op_type, node.input, node.output) for node in graph.nodes])
-    return set().union(*(tensors.above(output, including=True) for output in graph.outputs))
-
-
 class _Tensors:
     """Which operations write and read a tensor."""
 
