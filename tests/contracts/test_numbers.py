@@ -45,6 +45,13 @@ def with_interval(figures: list[float], digits: int = 2) -> str:
 def readme() -> Iterator[str]:
     fp32, int8 = (round(model["latency"]["p50_ms"]) for model in kept("w32")["models"])
     yield f"{int8} ms in INT8 against {fp32} ms in FP32"
+    yield from family()
+
+
+def family() -> Iterator[str]:
+    from benchmarks.host.family import as_markdown
+
+    yield from as_markdown(kept("family")["table"]).splitlines()
 
 
 def predict() -> Iterator[str]:
@@ -193,6 +200,35 @@ def engines() -> Iterator[str]:
         yield text.format(f"{of['wall']:.2f}×", f"[{of['wall_p10']:.2f}, {of['wall_p90']:.2f}]")
 
 
+def grouping() -> Iterator[str]:
+    from benchmarks.host.paper_times import PAPER, decoding_table, times_table
+
+    yield from family()
+    yield from grouping_int8()
+    run = kept("paper_times")
+    for table in (decoding_table(run), times_table(run)):
+        yield from table.splitlines()
+    swahr, dekr = (PAPER.printed(name, "ms, RTX 3090") for name in ("swahr_w48", "dekr_w48"))
+    yield f"SWAHR takes {swahr} ms an image and DEKR {dekr} ms"
+    plain = run["decoding"]["30"]["grouping, plain"]["median_ms"]
+    yield f"grouping 30 people by the plain procedure takes {plain:.0f} ms here"
+    crowd = {row["setting"]: row for row in kept("grouping")["rows"] if row["people"] == 30}
+    deployed, papers = crowd["deployed"], crowd["papers"]
+    yield f"ours takes {deployed['ours_ms']:.1f} ms on heatmaps of 256x256, {deployed['ratio']:.0f} times as fast"
+    yield f"{papers['ours_ms']:.0f} ms with the papers' 640x640 and two tags a pixel"
+    yield f"two tags a pixel, {papers['ratio']:.0f} times as fast"
+
+
+def grouping_int8() -> Iterator[str]:
+    alone = {group["group"]: group["alone"] for group in kept("sensitivity-swahr")["groups"]}
+    for group in ("tags and heatmap", "stride 2 heatmap", "deconvolution", "stride 2 blocks"):
+        found = alone[group]
+        errors = (f"{100 * found[name]:.1f} %" for name in ("heatmap_error", "tag_error"))
+        yield f"| {group} | {with_interval(found['difference']['ap'])} | {' | '.join(errors)} |"
+    ms, int8 = (model["latency"]["p50_ms"] for model in kept("grouping-policy")["models"])
+    yield f"with both in INT8 swahr_tiny took {int8:.2f} ms in place of {ms:.2f}"
+
+
 def equalisation() -> Iterator[str]:
     run = kept("equalisation")
     ranges = {
@@ -236,6 +272,7 @@ TOLD = {
     "docs/quantization.md": quantization,
     "docs/benchmarks.md": benchmarks,
     "docs/engines.md": engines,
+    "docs/grouping.md": grouping,
     "docs/equalisation.md": equalisation,
     "docs/rtx-int8-forms.md": forms,
 }
