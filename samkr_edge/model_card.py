@@ -239,12 +239,14 @@ def _positive(name: str, value: Any) -> int:
 def _decode_settings(data: dict[str, Any], side: int, stride: int) -> DecodeSettings:
     # A wrong stride does not limit the radius; comparing the card with its network reports it.
     limits = {**DECODE_LIMITS, "refine_radius": (0, side if side % stride else side // stride)}
-    _check_settings(data, asdict(DecodeSettings()), limits, {"refine_radius": f" at stride {stride}"})
+    _check_settings(
+        "offsets", data, asdict(DecodeSettings()), limits, {"refine_radius": f" at stride {stride}"}
+    )
     return DecodeSettings(**data)
 
 
 def _grouping_settings(data: dict[str, Any]) -> GroupingSettings:
-    _check_settings(data, asdict(GroupingSettings()), GROUPING_LIMITS, {})
+    _check_settings("grouping", data, asdict(GroupingSettings()), GROUPING_LIMITS, {})
     try:
         return GroupingSettings(**data)
     except ValueError as error:
@@ -252,14 +254,21 @@ def _grouping_settings(data: dict[str, Any]) -> GroupingSettings:
 
 
 def _check_settings(
+    decoding: str,
     data: dict[str, Any],
     known: dict[str, Any],
     limits: Mapping[str, tuple[float, float]],
     conditions: dict[str, str],
 ) -> None:
-    """Each must be a whole number, or true or false, where the default is one, and within its limits."""
+    """Each must be one of this decoding, a whole number, or true or false, where its default is one, and within its
+    limits.
+    """
     for name, value in data.items():
-        default = type(known.get(name))
+        if name not in known:
+            raise ValueError(
+                f"model card: decode.{str(name)[:40]} is no setting of {decoding}; known are {', '.join(known)}"
+            )
+        default = type(known[name])
         if default is bool and type(value) is bool:
             continue
         kinds = {bool: (), int: (int,)}.get(default, (int, float))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import replacing
 from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
@@ -91,8 +91,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         SamkrError: SE-A23 missing, SE-A30 not readable as weights (truncated, or a pickle that wants to run code),
-            SE-A31 weights, but not a checkpoint of this program, SE-A27 its card is another network's; what fetching a
-            ready network raises.
+            SE-A31 weights, but not a checkpoint of this program, SE-A21 its card cannot be read, SE-A27 it is another
+            network's; what fetching a ready network raises.
     """
     path = model_file(Path(path))
     try:
@@ -121,7 +121,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if kind == "quantized" and "name" not in _table(quantization, "policy"):
             raise ValueError("its policy has no name")
         checkpoint = Checkpoint(
-            card=ModelCard.from_dict(_table(payload, "card")),
+            card=_card(path, _table(payload, "card")),
             config=ModelConfig.from_dict(_table(payload, "config")),
             state=_weights(payload),
             kind=kind,
@@ -134,7 +134,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "SE-A31",
             f"{path} is not a checkpoint of samkr-edge",
             {"reason": f"{type(error).__name__} {error}", "expected": f"format {FORMAT!r}"},
-            fix=f"samkr-edge import {quoted(path)} --model NAME -o imported.pt   # if it holds other weights",
+            fix=_AS_WRITTEN
+            if isinstance(payload, dict) and "format" in payload
+            else f"samkr-edge import {quoted(path)} --model NAME -o imported.pt   # if it holds other weights",
         ) from error
     return checkpoint
 
@@ -146,6 +148,18 @@ def _way_out(path: Path) -> str:
     if path.suffix not in (".pt", ".pth", ""):
         return "name a checkpoint, as train, import, quantize and qat write them (.pt)"
     return "use another copy; a file cut off while being copied cannot be repaired"
+
+
+def _card(path: str | Path, content: dict[str, Any]) -> ModelCard:
+    try:
+        return ModelCard.from_dict(content)
+    except ValueError as error:
+        raise SamkrError(
+            "SE-A21",
+            f"the model card in {path} cannot be read, so nothing was loaded",
+            {"reason": reason_of(error)},
+            fix=_AS_WRITTEN,
+        ) from error
 
 
 def _check_card(path: str | Path, checkpoint: Checkpoint) -> None:

@@ -58,8 +58,9 @@ def box_area(width: float, height: float) -> float:
 def pose_area(joints: np.ndarray) -> float:
     """Square pixels that a person of these joints (K, 2) covers, about: by their box, at least a third as wide as long.
 
-    People seen from the side are about that wide. All joints are needed: of a person who is hidden but for the face,
-    the sure ones alone would give an area in which no joint may move by a pixel.
+    People seen from the side are about that wide. All joints that are where the person is are needed, see
+    ``placed_joints``: of a person who is hidden but for the face, the sure ones alone would give an area in which no
+    joint may move by a pixel.
     """
     width, height = np.ptp(joints, axis=0).tolist()
     longer = max(width, height, 8.0 if len(joints) > 1 else _LONE_EXTENT)

@@ -43,7 +43,12 @@ def test_a_card_from_before_there_was_grouping_is_of_offsets() -> None:
         ({"decode": {"candidates": 2.5}}, "decode.candidates is '2.5'"),
         ({"decode": {"refine": 2}}, "decode.refine is '2', expected true or false"),
         ({"decode": {"joint_threshold": float("nan")}}, "decode.joint_threshold is 'nan'"),
-        ({"decode": {"center_threshold": 0.1}}, "center_threshold"),
+        (
+            {"decode": {"center_threshold": 0.1}},
+            "decode.center_threshold is no setting of grouping; known are max_",
+        ),
+        ({"decode": {"adjsut": True}}, "decode.adjsut is no setting of grouping"),
+        ({"decoding": "offsets", "decode": {"adjust": True}}, "decode.adjust is no setting of offsets"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object], words: str) -> None:

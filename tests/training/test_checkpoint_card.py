@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
@@ -27,7 +28,7 @@ def checkpoint() -> Checkpoint:
         ({"stride": 8}, "SE-A27"),
         ({"decode_in": "graph"}, "SE-A27"),
         ({"input_size": (100, 128)}, "SE-A31"),
-        ({"precision": "int3"}, "SE-A31"),
+        ({"precision": "int3"}, "SE-A21"),
     ],
 )
 def test_a_card_of_another_network(
@@ -37,6 +38,19 @@ def test_a_card_of_another_network(
     with pytest.raises(SamkrError) as caught:
         load_checkpoint(tmp_path / "x.pt")
     assert caught.value.code == code
+
+
+def test_a_card_that_cannot_be_is_not_taken_for_other_weights(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    save_checkpoint(tmp_path / "x.pt", checkpoint)
+    whole = torch.load(tmp_path / "x.pt", weights_only=True)
+    whole["card"] |= {"decoding": "grouping", "decode": {"candidates": 99}}
+    torch.save(whole, tmp_path / "x.pt")
+    with pytest.raises(SamkrError) as caught:
+        load_checkpoint(tmp_path / "x.pt")
+    assert caught.value.code == "SE-A21"
+    assert "99 candidates per keypoint are more than the 30 people allowed" in str(caught.value.facts["reason"])
+    # `import` refuses a checkpoint of ours.
+    assert caught.value.fix == "use the checkpoint as train or import wrote it"
 
 
 def test_its_own_card_is_taken(tmp_path: Path, checkpoint: Checkpoint) -> None:

@@ -157,6 +157,7 @@ def test_parts_that_are_not_ours_are_refused_when_it_is_read(
     with pytest.raises(SamkrError) as caught:
         load_checkpoint(tmp_path / "c.pt")
     assert caught.value.code == "SE-A31"
+    assert caught.value.fix == "use the checkpoint as train or import wrote it"
 
 
 @pytest.mark.parametrize("structure", [{"channels": -1}, {"blocks": None}, {"groups": -1}], ids=str)

@@ -129,7 +129,7 @@ def _invalid(path: str, facts: dict[str, str]) -> SamkrError:
         "SE-U31",
         f"{path} is not a valid recipe",
         facts,
-        fix="samkr-edge recipes samkr_tiny   # all settings, with valid values",
+        fix="samkr-edge recipes --keys   # all settings, with valid values",
     )
 
 
@@ -157,7 +157,7 @@ def _explain(item: Any) -> tuple[str, str]:
     """A setting and what is wrong with it."""
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
-        return key or "schedule", item["msg"]
+        return key or "schedule", item["msg"].removeprefix("Value error, ")
     model: Any = Recipe
     for part in item["loc"][:-1]:
         model = model.model_fields[part].annotation

@@ -10,7 +10,7 @@ from samkr_edge.dataset.trained_on import trainings_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.named import missing_file
 from samkr_edge.ready_name import PREFIX, is_ready_name, ready_instead
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, refuse_broken_weights
 from training.models.config import ModelConfig
 from training.models.grouping_net import GroupingNet
 from training.models.pose_net import PoseNet
@@ -75,8 +75,8 @@ def load_start(network: PoseNet, init: str | None) -> Start:
     What does not fit is fresh; see ``GroupingHead.begin_silent``.
 
     Raises:
-        SamkrError: SE-A39 nothing fits, the backbone does not, or the checkpoint is quantized; SE-A23, SE-A30 or
-            SE-A31 it cannot be read; what fetching it raises.
+        SamkrError: SE-A39 nothing fits, the backbone does not, or the checkpoint is quantized; SE-A34 weights are NaN
+            or infinity; what ``load_checkpoint`` raises.
     """
     if isinstance(network, GroupingNet) and network.config.default_init:
         network.grouping_head.begin_silent()
@@ -112,6 +112,7 @@ def load_start(network: PoseNet, init: str | None) -> Start:
             "SE-A39", f"no weight of {init} fits {network.config.name}", fix=_another(network.config)
         )
     network.load_state_dict(fitting, strict=False)
+    refuse_broken_weights(network)
     told = f"{len(fitting)} of {len(own)} tensors start from {init}, {found or 'none'} of the backbone's {backbone}"
     provenance: dict[str, Any] = {}
     imported = checkpoint.card.provenance.get("imported", {})

@@ -90,7 +90,8 @@ def maps_and_suspects(
 
 
 def _difference(right: Maps, wrong: Maps) -> Maps:
-    return Maps(wrong.heatmap - right.heatmap, wrong.association - right.association)
+    with np.errstate(invalid="ignore"):  # infinity less infinity: the maps are refused afterwards
+        return Maps(wrong.heatmap - right.heatmap, wrong.association - right.association)
 
 
 def _add_branch(

@@ -129,6 +129,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
         ("decode.max_people=0", "decode.max_people Input should be greater than or equal to 1"),
         ("decode.refine_radius=9", "decode.refine_radius Input should be less than or equal to 8"),
         ("decode.refine_blend=2", "decode.refine_blend Input should be less than or equal to 1"),
+        ("decode.candidates=31", "decode 31 candidates per keypoint are more than the 30 people allowed"),
         ("data.input_size=[100, 128]", "multiples of 32"),
         ("data.scale=[1.2, 0.8]", "the smaller one first"),
         ("data.parity=true", "needs crop: short"),

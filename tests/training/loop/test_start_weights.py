@@ -146,3 +146,11 @@ def test_weights_of_a_backbone_of_another_width_are_no_start(network: PoseNet, t
         load_start(network, saved(tmp_path / "start.pt", wider.state_dict()))
     assert caught.value.code == "SE-A39"
     assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_weights_that_are_not_finite_are_no_start(network: PoseNet, tmp_path: Path) -> None:
+    state = other(network, "")
+    state[next(iter(state))].view(-1)[0] = torch.nan
+    with pytest.raises(SamkrError) as caught:
+        load_start(network, saved(tmp_path / "start.pt", state))
+    assert caught.value.code == "SE-A34"

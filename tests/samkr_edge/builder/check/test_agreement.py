@@ -16,6 +16,7 @@ import pytest
 from graph_faults import broken, half_grid, half_offsets, nearest, no_mean, swapped
 
 from benchmarks.selftest.carried import TRAINED, write_network
+from samkr_edge.builder.check import suspects
 from samkr_edge.builder.check.agreement import FLOAT_BOUNDS, ON_NOISE, Agreement, Reference, judge
 from samkr_edge.builder.check.candidates import STANDING_OUT, judge_candidates
 from samkr_edge.builder.check.maps import Maps, opened, run_maps
@@ -205,6 +206,12 @@ def test_a_source_that_computes_nan_or_sees_nothing_is_told_as_that(
     with pytest.raises(SamkrError, match=words) as raised:
         reference_of(model, floats.card)
     assert raised.value.code == code
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_a_fault_changes_is_compared_without_a_warning_also_where_maps_are_infinite() -> None:
+    infinite = Maps(*np.full((2, 1, 3, 4, 4), np.inf, np.float32))
+    assert np.isnan(suspects._difference(infinite, infinite).heatmap).all()
 
 
 @pytest.mark.parametrize("pictures", [1, 4])
