@@ -48,7 +48,7 @@ def test_a_card_that_cannot_be_is_not_taken_for_other_weights(tmp_path: Path, ch
     with pytest.raises(SamkrError) as caught:
         load_checkpoint(tmp_path / "x.pt")
     assert caught.value.code == "SE-A21"
-    assert "99 candidates per keypoint are more than the 30 people allowed" in str(caught.value.facts["reason"])
+    assert "99 candidates per keypoint are more than the 30 people" in str(caught.value.facts["reason"])
     # `import` refuses a checkpoint of ours.
     assert caught.value.fix == "use the checkpoint as train or import wrote it"
 
