@@ -30,7 +30,8 @@ def commands_of(text: str) -> list[str]:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README.split()) <= MOST_WORDS
+    words = [word for word in README.split() if any(map(str.isalnum, word))]  # the bars of a table are none
+    assert len(words) <= MOST_WORDS
 
 
 def test_the_readme_says_what_it_is_and_then_how_to_begin() -> None:

@@ -36,7 +36,16 @@ class LossSettings:
 
 
 def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean of (predicted - target)^2 * mask, a scalar, of maps (N, C, h, w); the mask may be (N, 1, h, w)."""
+    """Mean of (predicted - target)^2 * mask.
+
+    Args:
+        predicted: (N, C, h, w).
+        target: (N, C, h, w).
+        mask: (N, C, h, w), or (N, 1, h, w) for all channels.
+
+    Returns:
+        A scalar.
+    """
     return ((predicted - target) ** 2 * mask).mean()
 
 
