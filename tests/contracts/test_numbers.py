@@ -201,8 +201,21 @@ def engines() -> Iterator[str]:
 
 
 def grouping() -> Iterator[str]:
+    from benchmarks.host.paper_times import PAPER, decoding_table, times_table
+
     yield from family()
     yield from grouping_int8()
+    run = kept("paper_times")
+    for table in (decoding_table(run), times_table(run)):
+        yield from table.splitlines()
+    swahr, dekr = (PAPER.printed(name, "ms, RTX 3090") for name in ("swahr_w48", "dekr_w48"))
+    yield f"SWAHR takes {swahr} ms an image and DEKR {dekr} ms"
+    (few, many) = (
+        row["plain_ms"]
+        for row in kept("grouping")["rows"]
+        if row["setting"] == "papers" and row["people"] > 1
+    )
+    yield f"takes {few:.0f} ms for 5 people and {many:.0f} ms for 30"
     crowd = {row["setting"]: row for row in kept("grouping")["rows"] if row["people"] == 30}
     deployed, papers = crowd["deployed"], crowd["papers"]
     yield f"ours takes {deployed['ours_ms']:.1f} ms on heatmaps of 256x256, {deployed['ratio']:.1f} times as fast"
