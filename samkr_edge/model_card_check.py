@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 
 # None: a size that the file leaves open. An empty shape: a file that says nothing.
 Shape = Sequence[int | None]
+
+
+def unreadable_card(name: str, error: ValueError, lost: str, fix: str) -> SamkrError:
+    """SE-A21: what ``ModelCard.from_dict`` or ``from_json`` says of the card in ``name``, and what is lost by it."""
+    return SamkrError(
+        "SE-A21",
+        f"the model card in {name} cannot be read, so {lost}",
+        {"reason": reason_of(error)},
+        fix=fix,
+    )
 
 
 def check_card(

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
 from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard, map_shapes
-from samkr_edge.model_card_check import check_card
+from samkr_edge.model_card_check import check_card, unreadable_card
 from samkr_edge.packages import resolve
 from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.grouping_settings import GroupingSettings
@@ -154,12 +154,7 @@ def _card(path: str | Path, content: dict[str, Any]) -> ModelCard:
     try:
         return ModelCard.from_dict(content)
     except ValueError as error:
-        raise SamkrError(
-            "SE-A21",
-            f"the model card in {path} cannot be read, so nothing was loaded",
-            {"reason": reason_of(error)},
-            fix=_AS_WRITTEN,
-        ) from error
+        raise unreadable_card(str(path), error, "nothing was loaded", _AS_WRITTEN) from error
 
 
 def _check_card(path: str | Path, checkpoint: Checkpoint) -> None:

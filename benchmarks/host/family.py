@@ -14,7 +14,6 @@ the same command goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from benchmarks.host.kept_run import kept_run
 from benchmarks.host.recipe_runs import spread, trained
+from benchmarks.schema import read_results
 from samkr_edge.child_process import command
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.files.artefact import sha256_of, write_json
@@ -57,20 +57,18 @@ def built(network: str, data: Path, folder: Path, settings: list[str]) -> dict[s
 def measured(models: list[Path], data: Path, folder: Path, seconds: float) -> list[dict[str, Any]]:
     """AP, AR and times of models in turns, by ``bench``; a finished measurement of the same files is kept."""
     results, wanted = folder / "results.json", [sha256_of(model) for model in models]
-    if not results.is_file() or [row["sha256"] for row in read(results)["models"]] != wanted:
+    if not results.is_file() or [row.sha256 for row in read_results(results).models] != wanted:
         words = ("--data", str(data), "--seconds", f"{seconds:g}", "--threads", "1", "--out", str(folder))
         samkr_edge("bench", *map(str, models), *words)
     return [
         {
-            "network": row["network"],
-            "precision": row["precision"],
-            **{key: row["accuracy"][key] for key in SCORES},
-            "network_ms": row["split_ms"]["network"],
-            "decode_ms": row["split_ms"]["decode"],
-            "total_ms": sum(row["split_ms"].values()),
-            "stable": row["stable"],
+            "network": row.network,
+            "precision": row.precision,
+            **{key: (row.accuracy or {})[key] for key in SCORES},
+            **{f"{stage}_ms": getattr(row.split_ms, stage) for stage in TIMES},
+            "stable": row.stable,
         }
-        for row in read(results)["models"]
+        for row in read_results(results).models
     ]
 
 
@@ -78,11 +76,6 @@ def as_long_as(run: Path) -> list[str]:
     """Settings by which a network is trained as long as in a finished run, in updates."""
     steps = int(load_checkpoint(run / "final.pt").card.provenance["training"]["steps"])
     return ["threads=1", "schedule.minutes=null", f"schedule.steps={steps}"]
-
-
-def read(results: Path) -> dict[str, Any]:
-    """The content of a results file."""
-    return dict(json.loads(results.read_text(encoding="utf-8")))
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.model_card_check import check_card
+from samkr_edge.model_card_check import check_card, unreadable_card
 from samkr_edge.onnx_graph.onnx_file import OnnxFile
 from samkr_edge.onnx_graph.onnx_precision import precision_of
 
@@ -33,12 +33,7 @@ def card_of(model: OnnxFile, path: str | Path) -> ModelCard:
     try:
         card = ModelCard.from_json(text)
     except ValueError as error:
-        raise SamkrError(
-            "SE-A21",
-            f"the model card in {path} cannot be read, so its outputs cannot be decoded",
-            {"reason": reason_of(error)},
-            fix=_EXPORT,
-        ) from error
+        raise unreadable_card(str(path), error, "its outputs cannot be decoded", _EXPORT) from error
     inputs, outputs = ({one.name: one.shape for one in ends} for ends in (model.inputs, model.outputs))
     check_card(str(path), card, inputs, outputs, fix=_EXPORT)
     precision = precision_of(model)

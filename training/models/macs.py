@@ -43,7 +43,7 @@ def macs_of_quantizable(config: ModelConfig) -> dict[str, int]:
     an ordinary one there, and counts what it multiplies.
     """
     with torch.device("meta"):
-        network = quantizable(build_model(replace(config, scale_branch=False)))
+        network = quantizable(build_model(config))
     return count_macs(network, config.input_size)
 
 

@@ -52,7 +52,7 @@ def clear_groups(maps: Maps, card: ModelCard) -> People:
 
 def stay_grouped(people: People, maps: Maps, card: ModelCard) -> Staying:
     """Group other maps of the same images, and look for each of the people among those found; NaN shows nobody."""
-    if not all(np.isfinite(part).all() for part in maps):
+    if not maps.finite:
         return Staying(len(people), 0, np.zeros(0))
     heatmaps, tags = maps
     found = {

@@ -29,6 +29,11 @@ class Maps(NamedTuple):
     heatmap: np.ndarray
     association: np.ndarray
 
+    @property
+    def finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return all(bool(np.isfinite(part).all()) for part in self)
+
 
 @contextmanager
 def opened(model: OnnxFile, outputs: Sequence[str], optimise: bool = True) -> Iterator[OnnxRunner]:

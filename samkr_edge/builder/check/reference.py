@@ -34,7 +34,7 @@ def reference_of(model: OnnxFile, card: ModelCard) -> tuple[Reference, np.ndarra
         strip_quantizers(model)
     floats, suspects = maps_and_suspects(model, card.maps, images)
     maps = source if source is not None else floats
-    if not all(np.isfinite(part).all() for part in maps):
+    if not maps.finite:
         raise SamkrError(
             "SE-B55",
             "the ONNX file itself computes NaN or infinity, so nothing built from it could be judged",

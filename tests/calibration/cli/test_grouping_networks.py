@@ -200,19 +200,5 @@ def test_search_judges_such_a_network_on_photographs(
     found = json.loads(capsys.readouterr().out)
     assert (found["max_moved"], found["within_budget"]) == (64, True)
     assert found["final_followed"]["people"] == found["reference"]["people"] > 0
-    assert (
-        run(
-            [
-                "quantize",
-                str(fp32),
-                "--data",
-                str(people),
-                "--policy",
-                str(out),
-                *IMAGES,
-                "-o",
-                str(tmp_path / "q.pt"),
-            ]
-        )
-        == 0
-    )
+    again = ["quantize", str(fp32), "--data", str(people), "--policy", str(out), "-o", str(tmp_path / "q.pt")]
+    assert run([*again, *IMAGES]) == 0
