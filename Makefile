@@ -43,13 +43,13 @@ unit: $(STAMP)
 test-gpu: $(if $(filter $(VENV)/bin,$(BIN)),$(STAMP))
 	@if $(BIN)/python -c 'import pytest' 2>/dev/null; then \
 		STAGE="$(STAGE)" MINUTES="$(MINUTES)" OUT="$(OUT)" $(BIN)/python -m pytest tests/gpu -vv -x -m "gpu or jetson" \
-			-p no:cacheprovider --no-header; \
+			-o timeout=0 -o faulthandler_timeout=0 -p no:cacheprovider --no-header; \
 	else \
 		$(BIN)/python -m samkr_edge selftest $(if $(STAGE),--stage "$(STAGE)") $(if $(MINUTES),--minutes $(MINUTES)) \
 			$(if $(OUT),--out "$(OUT)"); \
 	fi
 	@if [ "$(BIN)$(STAGE)$(MINUTES)" = $(VENV)/bin ]; then \
-		$(BIN)/python -m pytest -x -m "gpu or jetson" --ignore tests/gpu; fi
+		$(BIN)/python -m pytest -x -m "gpu or jetson" -o timeout=0 -o faulthandler_timeout=0 --ignore tests/gpu; fi
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m pytest tests/contracts/test_docstrings.py tests/contracts/test_documents.py tests/contracts/test_generated_pages.py

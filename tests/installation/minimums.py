@@ -40,7 +40,7 @@ def check(python: str, extras: tuple[str, ...], tests: tuple[str, ...]) -> bool:
             lowest += ["--extra", extra]
         uv("pip", "install", "--quiet", "-r", "pyproject.toml", *lowest)
         uv("pip", "install", "--quiet", "--no-deps", "-e", ".")
-        uv("pip", "install", "--quiet", "pytest", "pytest-xdist", "hatchling")
+        uv("pip", "install", "--quiet", "pytest", "pytest-timeout", "pytest-xdist", "hatchling")
         uv("pip", "list", "--exclude-editable")
         command = [str(venv / "bin/python"), "-m", "pytest", "-n", "auto", "--dist", "loadfile"]
         command += [f"tests/{name}" for name in tests]
