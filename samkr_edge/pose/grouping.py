@@ -119,11 +119,12 @@ def match_peaks(responses: Responses, size_hw: tuple[int, ...], settings: Groupi
             total[columns] += own[rows]
             votes[columns] += 1
         for peak in sorted(set(range(len(own))).difference(rows.tolist())):
-            person = by_tag.setdefault(float(own[peak, 0]), len(by_tag))
-            # Who already went by this tag may have been given a lower peak just now, which then comes after this one.
-            lower = rows[(columns == person) & (rows > peak)] if people else _NONE
-            chosen[person, k] = first + (lower[0] if len(lower) else peak)
-            total[person], votes[person] = own[[peak, *lower]].sum(axis=0), 1 + len(lower)
+            person, joined = by_tag.setdefault(float(own[peak, 0]), len(by_tag)), [peak]
+            if person < people:
+                # Who went by this tag already may have been given a lower peak just now, which then comes after this.
+                joined += rows[(columns == person) & (rows > peak)].tolist()
+            chosen[person, k] = first + joined[-1]
+            total[person], votes[person] = sum(own[number] for number in joined), len(joined)
     return _gather(chosen[: len(by_tag)], responses, size_hw)
 
 

@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 
 from samkr_edge.pose.grouping_settings import GroupingSettings
+from samkr_edge.pose.peaks import find_peaks
 
-# Side of the neighbourhood in which a peak is the highest, map pixels.
-_POOL = np.ones((5, 5), np.uint8)
 # The least value of a response; where more than this share of all pixels reaches it, the next.
 _FAINT, _FEW = (0.0125, 0.05), 1 / 8
 
@@ -51,19 +50,17 @@ def find_responses(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSetti
     """
     count, h, w = heatmap.shape
     level, places = _not_faint(heatmap.ravel(), settings.joint_threshold)
-    values = heatmap.ravel()[places]
+    values = heatmap.ravel().take(places)
     ends = np.searchsorted(places, np.arange(count + 1) * (h * w))
     keypoints = np.repeat(np.arange(count), np.diff(ends))
     within = places - keypoints * (h * w)
-    tags, highest = np.empty((len(places), tag.shape[3]), np.float32), np.empty_like(values)
-    # One buffer each for all keypoints: fresh ones of this size would be taken from the system every time.
-    pooled, fine = np.empty((h, w), np.float32), np.empty((h, w, tag.shape[3]), np.float32)
+    tags = np.empty((len(places), tag.shape[3]), np.float32)
+    # One buffer for all keypoints: a fresh one of this size would be taken from the system every time.
+    fine = np.empty((h, w, tag.shape[3]), np.float32)
     for k, part in enumerate(map(slice, ends, ends[1:])):
         finer = enlarged_tags(tag[k], (h, w), fine).reshape(h * w, -1)
         finer.take(within[part], axis=0, out=tags[part], mode="clip")
-        cv2.dilate(heatmap[k], _POOL, dst=pooled)
-        pooled.ravel().take(within[part], out=highest[part], mode="clip")
-    peaks = np.flatnonzero((values > settings.joint_threshold) & (values == highest))
+    peaks = find_peaks(heatmap, places, values, settings.joint_threshold)
     peaks = peaks[np.lexsort((-values[peaks], keypoints[peaks]))]
     first = np.searchsorted(keypoints[peaks], np.arange(count))
     peaks = peaks[np.arange(len(peaks)) - first[keypoints[peaks]] < settings.candidates]
