@@ -6,7 +6,7 @@ import numpy as np
 
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import decode
-from samkr_edge.pose.grouping import group
+from samkr_edge.pose.grouping import get_ready, group
 from samkr_edge.pose.poses import Poses
 
 
@@ -24,3 +24,13 @@ def people_of(heatmap: np.ndarray, association: np.ndarray, card: ModelCard) -> 
     if card.grouping is None:
         return decode(heatmap, association, card.decode, card.stride)
     return group(heatmap, association, card.grouping, card.stride)
+
+
+def get_ready_for(card: ModelCard) -> None:
+    """Import what decoding this network takes, so that the first image need not wait for it.
+
+    Raises:
+        ImportError: a package is missing, or does not import.
+    """
+    if card.grouping is not None:
+        get_ready()

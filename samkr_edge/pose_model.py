@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from samkr_edge.decoding import people_of
+from samkr_edge.decoding import get_ready_for, people_of
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.file_kind import kind_by_ending
 from samkr_edge.files.named import missing_file
@@ -80,6 +80,7 @@ class PoseModel:
         self.path = path
         self.cuda_graph = cuda_graph
         self._buffers = _Buffers(self.card.input_size)
+        get_ready_for(self.card)
 
     @property
     def card(self) -> ModelCard:
@@ -244,6 +245,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
     try:
         options = {"cuda_graph": cuda_graph} if path.suffix in WITH_GRAPH else {}
         runner: Runner = resolve(opener)(path, threads, **options)
+        return PoseModel(runner, path, cuda_graph=cuda_graph)
     except Exception as error:
         known = short_of_memory(error)
         if known is None and isinstance(error, SamkrError):
@@ -262,4 +264,3 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             path.suffix, "build"
         )
         raise not_installed(f"opening {path.name}", missing, f'pip install "samkr-edge[{extra}]"') from error
-    return PoseModel(runner, path, cuda_graph=cuda_graph)

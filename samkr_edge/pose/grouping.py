@@ -45,6 +45,11 @@ class Groups:
     tags: np.ndarray
 
 
+def get_ready() -> None:
+    """Import the solver, which takes as long as hundreds of images."""
+    import scipy.optimize  # noqa: F401
+
+
 def group(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings, stride: int = 2) -> Poses:
     """People of one image.
 

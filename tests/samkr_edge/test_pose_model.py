@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,10 @@ from many_threads import wrong_results
 
 from samkr_edge import pose_model
 from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import decode
+from samkr_edge.pose.grouping_settings import GroupingSettings
+from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import PoseModel, load_model
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
@@ -77,6 +81,22 @@ def test_a_kind_whose_package_does_not_import_is_told_as_that(
     assert caught.value.code == "SE-U99"
     assert "compiled for another NumPy" in str(caught.value)
     assert "samkr-edge doctor" in str(caught.value)
+
+
+@pytest.mark.parametrize("grouping", [None, GroupingSettings()])
+def test_what_decoding_needs_is_imported_with_the_model_and_not_at_the_first_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grouping: GroupingSettings | None
+) -> None:
+    opened = SimpleNamespace(card=ModelCard("heads", COCO17, (64, 64), stride=2, grouping=grouping))
+    monkeypatch.setattr(pose_model, "resolve", lambda _: lambda *_: opened)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    if grouping is None:
+        assert load_model(tmp_path / "model.onnx").card is opened.card
+        return
+    with pytest.raises(SamkrError, match="needs the package scipy") as refused:
+        load_model(tmp_path / "model.onnx")
+    assert refused.value.code == "SE-U70"
 
 
 def test_maps_of_a_batch_are_those_of_its_images(float_onnx: Path) -> None:
