@@ -52,7 +52,7 @@ class Imported:
 def import_network(
     weights: Path,
     model: str,
-    keypoints: int = 17,
+    keypoints: int | None = None,
     skeleton: Skeleton | None = None,
     facts: Mapping[str, Any] | None = None,
     input_size: tuple[int, int] | None = None,
@@ -62,7 +62,7 @@ def import_network(
     Args:
         weights: the file.
         model: name of `samkr-edge models`.
-        keypoints: K, for a bare backbone; a pose network's file has its own.
+        keypoints: K, for a bare backbone, the skeleton's or COCO's 17 if it is None; a pose network's file has its own.
         skeleton: names the keypoints; None: COCO's or CrowdPose's.
         facts: more for the card about where the file comes from.
         input_size: (height, width) in pixels that the weights were trained at; None: the model's.
@@ -71,10 +71,15 @@ def import_network(
         SamkrError: SE-U01 no such model, SE-U35 keypoints without names, SE-D26 other keypoints, SE-A75, SE-A76,
             SE-A80 and SE-A39 the file does not hold its weights, SE-A34 they are not finite.
     """
-    model_config(model, keypoints)  # report a mistyped name before reading a large file
+    model_config(model)  # report a mistyped name before reading a large file
     read = read_weights(weights)
     foreign = recognise(read.tensors, weights)
-    config = model_config(model, foreign.keypoints or keypoints)
+    if keypoints and foreign.keypoints not in (None, keypoints):
+        raise different_keypoints(
+            {"weights": f"{foreign.keypoints} keypoints", "command": f"{keypoints} keypoints"},
+            fix="leave --keypoints out",
+        )
+    config = model_config(model, foreign.keypoints or keypoints or len(skeleton or COCO17))
     config = replace(config, input_size=input_size or config.input_size)
     refuse_other_decoding(foreign, config)
     skeleton = skeleton or skeleton_for(config.keypoints)

@@ -19,10 +19,21 @@ from benchmarks.cli.bench_places import (
     results_path,
     samples_folder,
 )
-from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, data_dir, device, out_results
+from samkr_edge.cli.options import (
+    SPLIT,
+    AsJson,
+    CudaGraph,
+    Limit,
+    Split,
+    Threads,
+    data_dir,
+    device,
+    out_results,
+)
 from samkr_edge.cli.photos import PhotoWords, photos_to_carry, require_one
 from samkr_edge.cli.places import model_named, models_named, rescoring_named
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
+from samkr_edge.cli.unused_options import refuse_unused
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -61,7 +72,7 @@ def bench(
     ],
     data: Annotated[Path | None, data_dir("; without it and --photos only latency is measured")] = None,
     photos: PhotoWords = None,
-    split: Split = "val",
+    split: Split = SPLIT,
     limit: Limit = None,
     anyway: Anyway = False,
     protocol: Annotated[
@@ -186,6 +197,8 @@ def bench(
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
     _require_images(data, photos, max_drop, max_moved)
+    refuse_unused("--data DIR", data, {"--split": None if split == SPLIT else split})
+    refuse_unused("--data DIR", data or photos, {"--limit": limit, "--anyway": anyway or None})
     by = protocol_of(protocol, scales=scales, rescore=rescore)
     if not by.deployment and data is None:
         raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")

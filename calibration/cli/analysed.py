@@ -51,7 +51,7 @@ def analysed(
     from samkr_edge.pose_model import PoseModel
     from training.torch_runner import TorchRunner
 
-    require_one(photos, data)
+    require_one(photos, data, split)
     with chosen_photos(photos, data, images + (limit or JUDGED_PHOTOS), seed=seed) as pictures:
         calibrating, judging = calibrating_and_judging(pictures, images) if pictures else (None, None)
         analysis = Analysis.of(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calibration.cli.options import JUDGED_PHOTOS
-from samkr_edge.cli.options import DATA, AsJson, Split, Threads, out_file
+from samkr_edge.cli.options import DATA, SPLIT, AsJson, Split, Threads, out_file
 from samkr_edge.cli.photos import PhotoWords, chosen_photos, require_one
 from samkr_edge.cli.places import models_named
 from samkr_edge.cli.protocol import Anyway
@@ -35,7 +35,7 @@ def ledger(
     ],
     data: Annotated[Path | None, DATA] = None,
     photos: PhotoWords = None,
-    split: Split = "val",
+    split: Split = SPLIT,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images, two at least.")] = None,
     anyway: Anyway = False,
     threads: Threads = 1,
@@ -84,7 +84,7 @@ def ledger(
             fix="samkr-edge ledger FP32.pt PTQ.pt --data DIR",
         )
     refuse_twice(models, "measured")
-    require_one(photos, data)
+    require_one(photos, data, split)
     digests = digests_of(models)
     opened = [load_model(path, threads=threads) for path in models]
     if (bare := without_its_attention(opened[0])) is not None:

@@ -10,6 +10,7 @@ import typer
 from calibration.cli.options import TRAIN_DATA
 from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.cli.places import model_named
+from samkr_edge.cli.unused_options import refuse_unused
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.printable import counted
@@ -38,8 +39,9 @@ def qat(
         ),
     ] = None,
     teacher_weight: Annotated[
-        float, typer.Option(min=0.0, help="Weight of the teacher's maps relative to the labels.")
-    ] = 1.0,
+        float | None,
+        typer.Option(min=0.0, help="Weight of the teacher's maps relative to the labels [default: 1]."),
+    ] = None,
     freeze_ranges: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges are frozen.")
     ] = 0.5,
@@ -77,6 +79,7 @@ def qat(
     from training.loop.objective import loss_settings, require_suited
     from training.loop.recipe_file import as_taught, load_recipe
 
+    refuse_unused("--teacher FP32.pt", teacher, {"--teacher-weight": teacher_weight})
     settings = load_recipe(
         recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]
     )
@@ -98,7 +101,7 @@ def qat(
         loss_settings(settings, source.config.decoding),
         freeze_at=freeze_ranges,
         teacher=open_teacher(load_checkpoint(teacher), str(teacher), source) if teacher else None,
-        teacher_weight=teacher_weight,
+        teacher_weight=1.0 if teacher_weight is None else teacher_weight,
     )
     start = source if control else replace(source, card=replace(source.card, stage="qat"))
     work = out.with_name(out.stem + ".work")

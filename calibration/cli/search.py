@@ -20,7 +20,7 @@ from calibration.cli.options import (
     Seed,
     Threads,
 )
-from samkr_edge.cli.options import AsJson, Split, out_file, word
+from samkr_edge.cli.options import SPLIT, AsJson, Split, out_file, word
 from samkr_edge.cli.photos import PhotoWords
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway
@@ -63,7 +63,7 @@ def search(
         float, typer.Option(min=0, max=100, help="Minimum share of multiply-accumulates in INT8, percent.")
     ] = 50.0,
     policy: PolicyName = "default",
-    split: Split = "val",
+    split: Split = SPLIT,
     limit: Annotated[
         int | None,
         typer.Option(min=2, help="Images that the budget is judged on [default: all, or 200 photos]."),

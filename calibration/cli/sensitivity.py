@@ -21,7 +21,7 @@ from calibration.cli.options import (
     Seed,
     Threads,
 )
-from samkr_edge.cli.options import AsJson, Split, out_folder, word
+from samkr_edge.cli.options import SPLIT, AsJson, Split, out_folder, word
 from samkr_edge.cli.photos import PhotoWords
 from samkr_edge.cli.protocol import Anyway
 
@@ -42,7 +42,7 @@ def sensitivity(
         Path, out_folder("Folder for sensitivity.json, sensitivity.svg and the finished trials.")
     ] = Path("sensitivity"),
     policy: PolicyName = "default",
-    split: Split = "val",
+    split: Split = SPLIT,
     limit: Annotated[int, typer.Option(min=2, help="Evaluate the first N images.")] = JUDGED_PHOTOS,
     anyway: Anyway = False,
     calibrator: Calibrator = None,

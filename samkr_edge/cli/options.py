@@ -21,6 +21,8 @@ Model = Annotated[
 ]
 DATA = typer.Option(help="COCO or CrowdPose directory, or an annotation file.")
 Data = Annotated[Path, DATA]
+# What is evaluated where no --split says otherwise.
+SPLIT = "val"
 Split = Annotated[str, typer.Option(help="Split to evaluate.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images.")]
 Rescore = Annotated[

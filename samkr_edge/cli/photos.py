@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.options import SPLIT
+from samkr_edge.cli.unused_options import refuse_unused
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -49,11 +51,11 @@ def chosen_photos(
         yield photos
 
 
-def require_one(words: Sequence[str] | None, data: Path | None) -> None:
-    """Either pictures or a data set.
+def require_one(words: Sequence[str] | None, data: Path | None, split: str = SPLIT) -> None:
+    """Either pictures or a data set, which alone has splits.
 
     Raises:
-        SamkrError: SE-U05 both are given, SE-U06 neither is.
+        SamkrError: SE-U05 both are given, SE-U06 neither is, SE-U78 a split of pictures.
     """
     if words and data is not None:
         raise SamkrError(
@@ -67,6 +69,7 @@ def require_one(words: Sequence[str] | None, data: Path | None) -> None:
             "there are no images to work on, so nothing was done",
             fix="add --data DIR, a data set with labels, or --photos DIR, pictures of your own",
         )
+    refuse_unused("--data DIR", data, {"--split": None if split == SPLIT else split})
 
 
 def photos_to_carry(words: Sequence[str]) -> list[str]:

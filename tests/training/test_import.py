@@ -398,6 +398,19 @@ def test_a_bare_backbone_loads_without_its_classifier(
     assert all(loaded[f"backbone.{name}"].equal(tensor) for name, tensor in state.items())
 
 
+def test_keypoints_that_a_file_does_not_have_are_refused_and_not_ignored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = prefixed("backbone.", build_model(model_config("samkr_tiny")).backbone.state_dict())
+    torch.save(
+        {**state, "head.heatmap_conv_layers.2.weight": torch.rand(18, 16, 1, 1)}, tmp_path / "dekr.pth"
+    )
+    command = ["import", str(tmp_path / "dekr.pth"), "--model", "samkr_tiny", "-o", str(tmp_path / "fp32.pt")]
+    assert run([*command, "--keypoints", "14"]) == 3
+    assert "the weights and the command have different keypoints" in capsys.readouterr().err
+    assert run([*command, "--keypoints", "17"]) == 0
+
+
 def test_own_keypoints_are_named_by_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = build_model(replace(model_config("samkr_tiny"), keypoints=3, groups=0))
     state = network.backbone.state_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from samkr_edge.cli.options import AsJson, data_dir, out_file
 from samkr_edge.cli.protocol import Anyway
+from samkr_edge.cli.unused_options import refuse_unused
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import meant, quoted
 from training.cli.options import Size, Untrained
@@ -119,8 +119,8 @@ def export(
     from training.input_size import parse_size
 
     judging = {"--split": split, "--limit": limit, "--anyway": anyway or None, "--max-drop": max_drop}
-    _refuse_unused("--without attention", without, {"--data": data, **judging, "--max-moved": max_moved})
-    _refuse_unused("--data DIR", data, judging)
+    refuse_unused("--without attention", without, {"--data": data, **judging, "--max-moved": max_moved})
+    refuse_unused("--data DIR", data, judging)
     if data is not None and max_moved is not None:
         raise SamkrError(
             "SE-U77",
@@ -195,17 +195,6 @@ def _without_attention(
         with progress("with and without attention", 2 * len(records), unit="images") as advance:
             facts = judge_by_ap(network, left, card, dataset, advance=advance, **limits)
     return left, card.with_provenance(without={"attention": facts})
-
-
-def _refuse_unused(needed: str, given: object, options: Mapping[str, object]) -> None:
-    """Refuse options that would be ignored since the one they belong to is not given."""
-    unused = [name for name, value in options.items() if value is not None]
-    if unused and given is None:
-        raise SamkrError(
-            "SE-U78",
-            f"{', '.join(unused)} needs {needed}, which is not given, so nothing was exported",
-            fix=f"run the same command with {needed}, or without {unused[0]}",
-        )
 
 
 def _not_a_precision(precision: str, checkpoint: str, is_float: bool, untrained: bool) -> SamkrError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samkr_edge.cli.options import AsJson, out_file
+from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
@@ -31,8 +33,12 @@ def import_weights(
     model: Annotated[str, typer.Option(help="Zoo model to fill, see `samkr-edge models`; or rescoring.")],
     out: Annotated[Path, out_file("Checkpoint to write.")],
     keypoints: Annotated[
-        int, typer.Option(min=1, help="Keypoints, for a bare backbone; a pose network's file has its own.")
-    ] = 17,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Keypoints, for a bare backbone [default: the data's, or 17]; a pose network's file has its own.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Data set that names the keypoints, if neither COCO's nor CrowdPose's."),
@@ -69,8 +75,9 @@ def import_weights(
     from training.models.zoo import model_config
 
     if model == RESCORING:
+        _refuse_of_networks({"--keypoints": keypoints, "--data": data, "--size": size})
         return _import_rescoring(weights, out, as_json)
-    model_config(model, keypoints)  # report a mistyped name before opening the data set
+    model_config(model)  # report a mistyped name before opening the data set
     wanted = parse_size(size) if size else None
     skeleton = _skeleton_of(data) if data else None
     imported = import_network(weights, model, keypoints, skeleton, input_size=wanted)
@@ -142,6 +149,16 @@ def _skeleton_of(data: Path) -> Skeleton:
 
     # Without any split the reader's error names the places that were searched.
     return open_dataset(data, next(iter(available_splits(data)), "train")).skeleton
+
+
+def _refuse_of_networks(options: Mapping[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise SamkrError(
+            "SE-U78",
+            f"{', '.join(given)}: only a pose network has this, and --model is {RESCORING}, so nothing was written",
+            fix=f"run the same command without {' and '.join(given)}",
+        )
 
 
 def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
