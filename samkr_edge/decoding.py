@@ -19,7 +19,7 @@ def people_of(heatmap: np.ndarray, association: np.ndarray, card: ModelCard) -> 
         card: of the network that gave them.
 
     Raises:
-        SamkrError: SE-A20 when the maps hold NaN or infinity.
+        SamkrError: SE-A20 when the maps hold NaN, infinity or numbers near it.
     """
     if card.grouping is None:
         return decode(heatmap, association, card.decode, card.stride)

@@ -62,13 +62,14 @@ def group_scales(
         stride: input pixels per pixel of a heatmap.
 
     Raises:
-        SamkrError: SE-A20 when the maps hold NaN or infinity.
+        SamkrError: SE-A20 when the maps hold NaN, infinity or numbers near it.
     """
-    heatmap = sum(
-        enlarged(one, found.scale / stride, base_hw) / np.float32(len(found.heatmaps))
-        for found in maps
-        for one in found.heatmaps
-    ) / np.float32(len(maps))
+    with np.errstate(over="ignore", invalid="ignore"):
+        heatmap = sum(
+            enlarged(one, found.scale / stride, base_hw) / np.float32(len(found.heatmaps))
+            for found in maps
+            for one in found.heatmaps
+        ) / np.float32(len(maps))
     (base,) = (found for found in maps if found.scale == 1.0)
     # Up to the heatmap's size first, as the official code does: twice bilinear is smoother than once.
     size_hw = base.heatmaps[0].shape[1:]

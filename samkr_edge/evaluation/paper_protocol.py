@@ -170,7 +170,8 @@ def mirror_mean(
         list(flip_order), :, :, ::-1
     ].copy()
     pairs[:, 0] *= -1
-    return (
-        (heatmap + mirrored_heatmap[order, :, ::-1]) / 2,
-        (offset + pairs.reshape(offset.shape)) / 2,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (
+            (heatmap + mirrored_heatmap[order, :, ::-1]) / 2,
+            (offset + pairs.reshape(offset.shape)) / 2,
+        )

@@ -26,6 +26,8 @@ _POOLS = ((300, np.ones((7, 7), np.uint8)), (200, np.ones((5, 5), np.uint8)), (0
 _TALLEST = 32766
 # Network-input pixels, that is two map pixels: how far apart the joints of centres on one plateau can be.
 _LONE_REACH = 8.0
+# No network means more. Float32 has room for the squares and sums of what is below.
+_LARGEST = 1e10
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def decode(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings, st
         Poses in network-input pixels, best first; P = 0 when nothing was found.
 
     Raises:
-        SamkrError: SE-A20 when the maps hold NaN or infinity.
+        SamkrError: SE-A20 when the maps hold NaN, infinity or numbers near it.
     """
     return decode_scales([ScaledMaps(heatmap, offset)], settings, stride)
 
@@ -78,27 +80,29 @@ def decode_scales(
     keypoints = len(maps[0].heatmap) - 1
     proposals = [_propose(m, settings, stride) for m in sorted(maps, key=lambda m: -m.scale)]
     joints = np.concatenate([found for found, _ in proposals])  # (P, K, 2) base pixels, x then y
+    if not all(usable(part) for found in proposals for part in found):
+        raise not_finite()
     center_scores = np.concatenate(_comparable(maps, proposals, decrease))
     if not len(joints):
         if not all(np.isfinite(m.heatmap).all() and np.isfinite(m.offset).all() for m in maps):
             raise not_finite()
         return Poses.empty(keypoints)
-    if not np.isfinite(joints).all():
-        raise not_finite()
     heat = np.zeros(joints.shape[:2], np.float32)
     for m in maps:
         step = stride / m.scale
-        heat += sample(m.heatmap[:-1], joints / step, step)
+        found = sample(m.heatmap[:-1], joints / step, step)
+        if not usable(found):
+            raise not_finite()
+        heat += found
     heat /= len(maps)
-    if not np.isfinite(heat).all():
-        raise not_finite()
     kept = suppress(joints, heat.mean(axis=1), settings)
     joints, heat, center_scores = joints[kept], heat[kept], center_scores[kept]
     if settings.refine_radius:
         base = next(m for m in maps if m.scale == 1.0)
-        joints = stride * refine(
-            base.heatmap[:-1], joints / stride, settings.refine_radius, settings.refine_blend
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            joints = stride * refine(
+                base.heatmap[:-1], joints / stride, settings.refine_radius, settings.refine_blend
+            )
         if not np.isfinite(joints).all():
             raise not_finite()
     joint_scores = center_scores[:, None] * heat
@@ -115,7 +119,8 @@ def _propose(maps: ScaledMaps, settings: DecodeSettings, stride: int) -> tuple[n
     """One pose for each centre peak: joints (P, K, 2) in base pixels and centre values (P,), best first."""
     centers, values = find_peaks(maps.heatmap[-1], settings)
     at = maps.offset[:, centers[:, 1], centers[:, 0]].T.reshape(len(centers), len(maps.offset) // 2, 2)
-    return (centers[:, None, :].astype(np.float32) - at) * np.float32(stride / maps.scale), values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (centers[:, None, :].astype(np.float32) - at) * np.float32(stride / maps.scale), values
 
 
 def _comparable(
@@ -133,11 +138,16 @@ def _comparable(
     ]
 
 
+def usable(values: np.ndarray) -> bool:
+    """Whether values of any shape are numbers that can be computed with in float32; not NaN, for one."""
+    return bool((np.abs(values) < _LARGEST).all())
+
+
 def not_finite() -> SamkrError:
-    """SE-A20: maps, or candidates decoded by a graph, hold NaN or infinity."""
+    """SE-A20: maps, or candidates decoded by a graph, hold NaN or infinity, or are not ``usable``."""
     return SamkrError(
         "SE-A20",
-        "the network's output holds NaN or infinity, so there are no poses",
+        f"the network's output holds NaN or infinity, or numbers beyond {_LARGEST:g}, so there are no poses",
         {"usual": "weights damaged in training, or FP16 overflow"},
         fix="samkr-edge eval CHECKPOINT --data DIR   # the FP32 one first, to see where it starts",
     )

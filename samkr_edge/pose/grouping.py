@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samkr_edge.pose.decode import not_finite
+from samkr_edge.pose.decode import not_finite, usable
 from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.missing_joints import find_missing
 from samkr_edge.pose.poses import Poses
@@ -65,11 +65,11 @@ def group(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSettings, stri
         score 0 and lies in the middle of the person's joints.
 
     Raises:
-        SamkrError: SE-A20 when the maps hold NaN or infinity.
+        SamkrError: SE-A20 when the maps hold NaN, infinity or numbers near it.
     """
     heatmap = np.ascontiguousarray(heatmap, np.float32)
     tag = np.ascontiguousarray(tag, np.float32).reshape(*tag.shape[:3], -1)
-    if not np.isfinite([end(initial=0) for maps in (heatmap, tag) for end in (maps.min, maps.max)]).all():
+    if not usable(np.array([end(initial=0) for maps in (heatmap, tag) for end in (maps.min, maps.max)])):
         raise not_finite()
     responses = find_responses(heatmap, tag, settings)
     groups = match_peaks(responses, heatmap.shape[1:], settings)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samkr_edge.pose.decode import not_finite, suppress
+from samkr_edge.pose.decode import not_finite, suppress, usable
 from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.poses import Poses
 
@@ -31,9 +31,9 @@ def select(
         proposals: (P, K, 2): the joints before refinement, which pose NMS compares.
 
     Raises:
-        SamkrError: SE-A20 the candidates hold NaN or infinity.
+        SamkrError: SE-A20 the candidates hold NaN, infinity or numbers near it.
     """
-    if not (np.isfinite(poses).all() and np.isfinite(scores).all()):
+    if not all(usable(part) for part in (poses, scores, proposals) if part is not None):
         raise not_finite()
     count = int((scores > settings.center_threshold).sum())
     if not count:

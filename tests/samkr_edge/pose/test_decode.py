@@ -1,11 +1,16 @@
 """Decoding finds the people that were drawn into the maps, and equals a plain loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.pose.decode import decode, find_peaks, refine, sample, suppress
+from samkr_edge.evaluation.grouping_protocol import TaggedMaps, group_scales
+from samkr_edge.evaluation.paper_protocol import mirror_mean
+from samkr_edge.pose.decode import ScaledMaps, decode, decode_scales, find_peaks, refine, sample, suppress
 from samkr_edge.pose.decode_settings import DecodeSettings
+from samkr_edge.pose.grouping_settings import GroupingSettings
 
 H, W, K = 24, 32, 5
 
@@ -53,14 +58,44 @@ def test_empty_maps_give_no_poses() -> None:
     assert poses.keypoints.shape == (0, K, 2)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 3e38, -1e30])
 @pytest.mark.parametrize("where", ["heatmap", "offset"])
-def test_nan_is_an_error_not_a_pose(where: str) -> None:
+def test_what_is_not_finite_or_cannot_be_summed_is_an_error_not_a_pose(where: str, broken: float) -> None:
     people, centers = two_people()
     heatmap, offset = maps_of(people, centers)
-    (heatmap if where == "heatmap" else offset)[:] = np.nan
+    (heatmap[:-1] if where == "heatmap" else offset)[:] = broken
     with pytest.raises(SamkrError) as caught:
         decode(heatmap, offset, DecodeSettings())
     assert caught.value.code == "SE-A20"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scales", [1, 2])
+def test_maps_that_cannot_be_summed_are_refused_with_flip_and_scales_too(scales: int) -> None:
+    people, centers = two_people()
+    heatmap, offset = maps_of(people, centers)
+    heatmap *= np.float32(3e38)
+    heatmap, offset = mirror_mean(heatmap, offset, heatmap[..., ::-1], offset, tuple(range(K)))
+    with pytest.raises(SamkrError, match="NaN or infinity"):
+        decode_scales(
+            [ScaledMaps(heatmap, offset, float(scale + 1)) for scale in range(scales)], DecodeSettings()
+        )
+    found = TaggedMaps([heatmap, heatmap], [offset[:K, ::2, ::2]] * 2, 1.0)
+    with pytest.raises(SamkrError, match="NaN or infinity"):
+        group_scales(
+            [found] + [replace(found, scale=2.0)] * (scales - 1), GroupingSettings(), (2 * H, 2 * W), 2
+        )
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_a_joint_is_pulled_to_cannot_be_infinite() -> None:
+    people, centers = two_people()
+    heatmap, offset = maps_of(people, centers)
+    heatmap[0, 0, 0] = 3e38
+    offset[:2] = np.mgrid[:H, :W][::-1] - 1.0
+    with pytest.raises(SamkrError, match="NaN or infinity"):
+        decode(heatmap, offset, DecodeSettings(refine_radius=1))
 
 
 def test_the_same_person_seen_twice_is_kept_once() -> None:
