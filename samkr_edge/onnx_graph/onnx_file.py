@@ -17,7 +17,6 @@ from samkr_edge.onnx_graph.protobuf import (
     fields,
     last_values,
     number_field,
-    raw_fields,
     repeated_integers,
     signed,
     string,
@@ -52,10 +51,11 @@ class Node:
 
     def copy(self, name: str, inputs: list[str], outputs: list[str], **changed: int | str) -> Node:
         """The same operation under another name, elsewhere in the graph; ``changed`` attributes are replaced."""
-        kept = []
-        for number, _, value, raw in raw_fields(memoryview(self.rest)):
+        kept, start = [], 0
+        for number, _, value, end in fields(self.rest):
             if number != 3 and not (number == 5 and string(last_values(value).get(1)) in changed):
-                kept.append(bytes(raw))
+                kept.append(self.rest[start:end])
+            start = end
         rest = b"".join([*kept, text_field(3, name), *(_encode_attribute(*one) for one in changed.items())])
         return Node(self.op_type, name, inputs, outputs, {**self.attributes, **changed}, rest, self.domain)
 
@@ -95,7 +95,7 @@ class Tensor:
         if dtype is None:
             return None
         listed: list[Any] = []
-        for number, kind, value in fields(self.message):
+        for number, kind, value, _ in fields(self.message):
             if number == 9:  # raw_data, little-endian
                 return np.frombuffer(value, dtype).reshape(self.dims)
             if number == _FLOATS:
@@ -164,7 +164,7 @@ class OnnxFile:
     def put(self, values: Mapping[str, np.ndarray]) -> None:
         """Give initializers other values, of any shape, and of a type in ``DTYPES``."""
         for index, raw in enumerate(self.graph_rest):
-            ((number, _, message),) = fields(memoryview(raw))
+            ((number, _, message, _),) = fields(memoryview(raw))
             name = string(last_values(message).get(8)) if number == 5 else None
             if name is not None and name in values:
                 self.tensors[name] = _encoded_tensor(name, values[name])
@@ -221,11 +221,11 @@ def _encoded_tensor(name: str, values: np.ndarray) -> Tensor:
 
 def _is_default_domain(raw: bytes) -> bool:
     """Whether a field of the model is the opset of ONNX's own operators."""
-    ((number, _, value),) = fields(memoryview(raw))
+    ((number, _, value, _),) = fields(memoryview(raw))
     return number == 8 and not string(last_values(value).get(1))
 
 
 def _is_entry(raw: bytes, key: str) -> bool:
     """Whether a field of the model is the entry of metadata with this key."""
-    ((number, _, value),) = fields(memoryview(raw))
+    ((number, _, value, _),) = fields(memoryview(raw))
     return number == 14 and string(last_values(value).get(1)) == key

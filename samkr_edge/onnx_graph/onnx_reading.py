@@ -17,10 +17,10 @@ from samkr_edge.files.refused import not_opened, refusal
 from samkr_edge.fixes import quoted
 from samkr_edge.onnx_graph.onnx_file import DTYPES, Node, OnnxFile, Tensor, Value
 from samkr_edge.onnx_graph.protobuf import (
+    Buffer,
     fields,
     last_values,
     message_of,
-    raw_fields,
     repeated_integers,
     signed,
     string,
@@ -110,9 +110,11 @@ def decode_onnx(data: bytes) -> OnnxFile:
 
 
 def _decode(data: bytes) -> OnnxFile:
-    graph: memoryview | None = None
+    graph: Buffer | None = None
     opset, metadata, rest = 0, {}, []
-    for number, kind, value, raw in raw_fields(memoryview(data)):
+    whole, start = memoryview(data), 0
+    for number, kind, value, end in fields(whole):
+        raw, start = whole[start:end], end
         if number == 7:
             graph = message_of(kind, value)
             continue
@@ -127,13 +129,15 @@ def _decode(data: bytes) -> OnnxFile:
     if graph is None or not opset:
         raise ValueError("it holds no graph" if graph is None else "it names no opset")
     model = OnnxFile([], {}, [], [], opset, metadata, [], rest)
-    for number, kind, value, raw in raw_fields(graph):
+    start = 0
+    for number, kind, value, end in fields(graph):
+        field, start = graph[start:end], end
         if number == 1:
-            model.nodes.append(_node(message_of(kind, value)))
+            model.nodes.append(_node(bytes(message_of(kind, value))))
         elif number == 11:
             model.inputs.append(_value(value))
         elif number != 13:  # value_info: types of inner tensors, stale after an edit
-            model.graph_rest.append(bytes(raw))
+            model.graph_rest.append(bytes(field))
             if number == 5:
                 tensor = _tensor(value)
                 model.tensors[tensor.name] = tensor
@@ -149,16 +153,17 @@ def _decode(data: bytes) -> OnnxFile:
     return model
 
 
-def _node(message: memoryview) -> Node:
+def _node(message: bytes) -> Node:
     node = Node("", "", [], [], {}, b"")
-    rest = []
-    for number, kind, value, raw in raw_fields(message):
+    rest, start = [], 0
+    for number, kind, value, end in fields(message):
+        raw, start = message[start:end], end
         if number == 1:
             node.inputs.append(string(value))
         elif number == 2:
             node.outputs.append(string(value))
         else:
-            rest.append(bytes(raw))
+            rest.append(raw)
             if number == 3:
                 node.name = string(value)
             elif number == 4:
@@ -172,18 +177,18 @@ def _node(message: memoryview) -> Node:
     return node
 
 
-def _attribute(message: memoryview) -> tuple[str, Any]:
+def _attribute(message: Buffer) -> tuple[str, Any]:
     """Name and value of an attribute: integer, text, tensor or integers; None for other types."""
     name = ""
     found: Any = None
     integers: list[int] = []
-    for number, kind, value in fields(message):
+    for number, kind, value, _ in fields(message):
         if number == 1:
             name = string(value)
         elif number == 3:
             found = signed(value)
         elif number == 4:
-            found = bytes(value).decode("utf-8", "replace")
+            found = str(value, "utf-8", "replace")
         elif number == 5:
             found = _tensor(value)
         elif number == 8:
@@ -191,11 +196,11 @@ def _attribute(message: memoryview) -> tuple[str, Any]:
     return name, integers or found
 
 
-def _tensor(message: memoryview) -> Tensor:
-    tensor = Tensor("", 0, (), message)
+def _tensor(message: Buffer) -> Tensor:
+    tensor = Tensor("", 0, (), memoryview(message))
     dims: list[int] = []
     held: int | None = None
-    for number, kind, value in fields(message):
+    for number, kind, value, _ in fields(message):
         if number == 1:
             dims += repeated_integers(kind, value)
         elif number == 2:
@@ -213,11 +218,11 @@ def _tensor(message: memoryview) -> Tensor:
     return tensor
 
 
-def _value(message: memoryview) -> Value:
+def _value(message: Buffer) -> Value:
     entry = last_values(message)
     tensor = last_values(last_values(entry[2])[1])
     shape: list[int | None] = []
-    for number, _, dimension in fields(tensor.get(2, memoryview(b""))):
+    for number, _, dimension, _ in fields(tensor.get(2, memoryview(b""))):
         if number == 1:
             size = last_values(dimension).get(1)
             shape.append(None if size is None else int(size))
