@@ -95,7 +95,6 @@ def watch(
             file that was cut off, after its last frame.
     """
     watching = _import("samkr_edge.frames.watch")
-    options = {} if threshold is None else {"threshold": threshold}
     frames: Iterator[WatchedFrame] = watching.watch(
         source,
         model,
@@ -105,7 +104,7 @@ def watch(
         excerpt=watching.excerpt_of(every, start, stop),
         reconnect=reconnect,
         threads=threads,
-        **options,
+        threshold=threshold,
     )
     return frames
 

@@ -17,6 +17,7 @@ from samkr_edge.files.artefact import json_of
 from samkr_edge.pose.decode_settings import DECODE_LIMITS, DecodeSettings
 from samkr_edge.pose.grouping_settings import GROUPING_LIMITS, GroupingSettings
 from samkr_edge.pose.skeleton import Skeleton
+from samkr_edge.pose.sure_person import SURE_PERSON
 
 # In the metadata of an ONNX file: the card;
 METADATA_KEY = "samkr_edge"
@@ -64,6 +65,11 @@ class ModelCard:
     def decoding(self) -> str:
         """How joints become people: ``offsets`` from each person's centre, or ``grouping`` of peaks by their tags."""
         return "offsets" if self.grouping is None else "grouping"
+
+    @property
+    def sure_person(self) -> float:
+        """The least score of a person whom `predict`, a call from Python and a report show."""
+        return SURE_PERSON[self.decoding]
 
     @property
     def maps(self) -> tuple[str, str]:

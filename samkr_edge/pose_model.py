@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,7 +23,6 @@ from samkr_edge.machine.cpu import require_cores
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import PACKAGES, does_not_import, foreign_behind, not_installed, resolve
-from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.proposals import select
@@ -39,6 +39,9 @@ OPENERS = {
 }
 
 WITH_GRAPH = (".engine", ".samkr")
+
+# Least score of a person; "sure" is the card's, None none.
+Threshold = float | Literal["sure"] | None
 
 # Most inputs that PoseModel.batch gives to a runner at a time; it bounds the memory of their maps.
 BATCH = 8
@@ -111,20 +114,20 @@ class PoseModel:
             return None
         return f"{self.path.name} knows {knows} only; `samkr-edge zoo` lists networks that know photographs"
 
-    def __call__(self, image: np.ndarray, threshold: float | None = SURE_PERSON) -> Poses:
+    def __call__(self, image: np.ndarray, threshold: Threshold = "sure") -> Poses:
         """People in a uint8 (H, W, 3) RGB image of any size.
 
         Args:
             image: the image (H, W, 3).
-            threshold: least score of a person, as of `predict`; None gives all candidates, which evaluation needs.
+            threshold: least score of a person; "sure": the card's, as of `predict`; None gives all candidates, which
+                evaluation needs.
 
         Raises:
             ValueError: not such an image, or the model is closed.
         """
-        found = self.timed(image)[0]
-        return found if threshold is None else found.above(threshold)
+        return self._chosen(self.timed(image)[0], threshold)
 
-    def batch(self, images: Iterable[np.ndarray], threshold: float | None = SURE_PERSON) -> list[Poses]:
+    def batch(self, images: Iterable[np.ndarray], threshold: Threshold = "sure") -> list[Poses]:
         """The same for images (H, W, 3) that may differ in size; at most ``BATCH`` inputs are held at a time."""
         if not isinstance(images, Iterable) or isinstance(images, str | bytes):
             raise ValueError(f"expected several images, found {type(images).__name__}")
@@ -132,7 +135,12 @@ class PoseModel:
         waiting = iter(images)
         while part := list(islice(waiting, BATCH)):
             found += self.timed_batch(part, self.new_input(len(part)))[0]
-        return found if threshold is None else [poses.above(threshold) for poses in found]
+        return [self._chosen(poses, threshold) for poses in found]
+
+    def _chosen(self, poses: Poses, threshold: Threshold) -> Poses:
+        if threshold is None:
+            return poses
+        return poses.above(self.card.sure_person if threshold == "sure" else threshold)
 
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
         """All candidates in an image (H, W, 3), and the time of each stage by a monotonic clock."""

@@ -37,7 +37,7 @@ def measure_against_fp32(
                 advance(len(reference.dataset))
         else:
             predictions = predict_dataset(model, reference.dataset, advance=advance)
-        other = against(reference, predictions)
+        other = against(reference, predictions, least=model.card.sure_person)
         found[name] = AgainstFp32(
             ap=Spread(value=other.ap, low=other.ap_low, high=other.ap_high),
             kept=other.kept,

@@ -17,6 +17,7 @@ from samkr_edge.pose.oks import labelled_joints
 
 if TYPE_CHECKING:
     from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+    from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.poses import Poses
     from samkr_edge.pose_model import PoseModel
 
@@ -48,17 +49,20 @@ def write_samples(
         count: most images to save.
         advance: called after each image.
     """
-    from samkr_edge.evaluation.against_reference import deployed
     from samkr_edge.images import read_image
 
-    shown = deployed if dataset.labelled_by else _shown
     images = []
     for number, record in enumerate(evenly_spaced(_with_people(dataset, records), count)):
         image = read_image(record.path)
         small, scale = _shrink(image)
         name = f"{number:02d}.jpg"
         _write_jpeg(folder / name, small)
-        people = {key: _people(shown(model(image, None)), scale) for key, model in models.items()}
+        people = {
+            key: _people(
+                model(image) if dataset.labelled_by else _shown(model(image, None), model.card), scale
+            )
+            for key, model in models.items()
+        }
         images.append(SampleImage(file=name, width=small.shape[1], height=small.shape[0], people=people))
         if advance is not None:
             advance(1)
@@ -106,10 +110,12 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def _shown(poses: Poses) -> Poses:
+def _shown(poses: Poses, card: ModelCard) -> Poses:
     if not len(poses):
         return poses
-    return poses.above(max(_SHOWN_SCORE, _SHOWN_SHARE * float(poses.scores.max())))
+    # With offsets those of a network that learned for minutes, too.
+    least = _SHOWN_SCORE if card.grouping is None else card.sure_person
+    return poses.above(max(least, _SHOWN_SHARE * float(poses.scores.max())))
 
 
 def _people(poses: Poses, scale: float) -> list[SamplePerson]:

@@ -28,7 +28,6 @@ from samkr_edge import child_process
 from samkr_edge.cli.predict_stream import StreamDone
 from samkr_edge.cli.video_options import PAGE_RATE
 from samkr_edge.files.artefact import require_writable, write_json
-from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose_model import PoseModel, load_model
 from samkr_edge.serve.address import listen
 from samkr_edge.serve.facts import page_facts
@@ -61,11 +60,9 @@ print(pictures)
 def page(model: PoseModel, video: Path, rate: float) -> Iterator[tuple[LivePictures, int]]:
     """A page on the loopback, and its port."""
     listening = listen("0")
-    facts = page_facts(
-        [model], [video.name], threads=1, threshold=SURE_PERSON, boxes=True, writes=True, rate=rate
-    )
+    facts = page_facts([model], [video.name], threads=1, threshold=None, boxes=True, writes=True, rate=rate)
     with (
-        LivePictures([video.name], rate=rate, threshold=SURE_PERSON) as live,
+        LivePictures([video.name], rate=rate, threshold=model.card.sure_person) as live,
         PageServer(listening, live, facts),
     ):
         yield live, listening.port

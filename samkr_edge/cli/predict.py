@@ -10,7 +10,6 @@ import typer
 from samkr_edge.cli.options import AsJson, CudaGraph, Model, Threads, out_folder
 from samkr_edge.cli.places import folder_to_write, model_named
 from samkr_edge.cli.video_options import PAGE_RATE, STDOUT, excerpt_of, lines_place, video_time
-from samkr_edge.pose.decode_settings import SURE_PERSON
 
 
 def predict(
@@ -40,7 +39,12 @@ def predict(
     page_rate: Annotated[
         float, typer.Option(min=0.1, max=120, help="With --serve: most pictures a second on the page.")
     ] = PAGE_RATE,
-    threshold: Annotated[float, typer.Option(min=0, help="Skip people with a lower score.")] = SURE_PERSON,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Skip people with a lower score [default: 0.1; with networks that group joints 0.3]."
+        ),
+    ] = None,
     max_people: Annotated[int | None, typer.Option(min=1, help="Keep the N best people.")] = None,
     overlays: Annotated[
         bool, typer.Option(help="Draw overlays; without them only keypoints are written.")

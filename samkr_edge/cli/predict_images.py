@@ -131,7 +131,7 @@ def _finisher(
     def finish(seen: FrameInFlight) -> tuple[FrameInFlight, np.ndarray | None, bytes | None]:
         if seen.frame.image is None:
             return seen, None, None
-        seen.poses = options.choose(seen.poses)
+        seen.poses = options.choose(seen.poses, model.card)
         if not drawing:
             return seen, None, None
         large, poses = enlarge(seen.frame.image, seen.poses)

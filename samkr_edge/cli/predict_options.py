@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samkr_edge.cli.json_lines import JsonLines
 from samkr_edge.frames.excerpt import Excerpt
-from samkr_edge.pose.decode_settings import SURE_PERSON
+from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.poses import Poses
 
 
@@ -16,13 +16,14 @@ class Options:
     """What to keep, what to draw and where to write; ``out`` None writes nothing.
 
     Attributes:
+        threshold: least score of a person; None: the model's, as the card says.
         reconnect: open a camera or stream again that dropped.
         excerpt: the frames of video files that are wanted.
         lines: get every frame as it happens.
     """
 
     out: Path | None
-    threshold: float = SURE_PERSON
+    threshold: float | None = None
     max_people: int | None = None
     overlays: bool = True
     boxes: bool = True
@@ -32,6 +33,10 @@ class Options:
     excerpt: Excerpt = field(default_factory=Excerpt)
     lines: JsonLines = field(default_factory=lambda: JsonLines(None))
 
-    def choose(self, poses: Poses) -> Poses:
-        """The people to keep."""
-        return poses.above(self.threshold).best(self.max_people)
+    def choose(self, poses: Poses, card: ModelCard) -> Poses:
+        """The people to keep of those that the network of this card found."""
+        return poses.above(self.least(card)).best(self.max_people)
+
+    def least(self, card: ModelCard) -> float:
+        """The least score of a person."""
+        return card.sure_person if self.threshold is None else self.threshold

@@ -145,7 +145,7 @@ def serving(
             rate=serve.rate,
         )
         live = stack.enter_context(
-            LivePictures(names, rate=serve.rate, threshold=options.threshold, compared=second)
+            LivePictures(names, rate=serve.rate, threshold=options.least(model.card), compared=second)
         )
         server = stack.enter_context(PageServer(listening, live, facts))
         told = [f"live page: {server.link}   (Ctrl-C ends it)"]

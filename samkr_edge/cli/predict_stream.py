@@ -265,7 +265,7 @@ class _Finish:
         page: LiveStream | None = None,
     ) -> None:
         self._page = page
-        self._skeleton = model.card.skeleton
+        self._card = model.card
         self._live = frames.live
         self._options = options
         self._draw = options.overlays and (options.out is not None or window.enabled)
@@ -274,13 +274,18 @@ class _Finish:
 
     def __call__(self, seen: FrameInFlight) -> FrameInFlight:
         everybody = seen.poses
-        poses = self._following(self._options.choose(seen.poses), seen.frame.seconds)
+        poses = self._following(self._options.choose(seen.poses, self._card), seen.frame.seconds)
         seen.poses = poses
         if self._page is not None:  # before anything is drawn into the image
             self._page.offer(seen, everybody)
         if self._draw and seen.frame.image is not None:
             draw_poses(
-                seen.frame.image, poses, self._skeleton, boxes=self._options.boxes, bgr=True, in_place=True
+                seen.frame.image,
+                poses,
+                self._card.skeleton,
+                boxes=self._options.boxes,
+                bgr=True,
+                in_place=True,
             )
             draw_status(seen.frame.image, self._status(seen))
         return seen

@@ -19,11 +19,11 @@ from samkr_edge.evaluation.ap import MAX_DETECTIONS, paired_bootstrap, predict_d
 from samkr_edge.evaluation.predictions import Predictions
 from samkr_edge.fixes import quoted
 from samkr_edge.images import ReadImage, read_image
-from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.oks import pose_area
 from samkr_edge.pose.pairs import pair_people
 from samkr_edge.pose.placed_joints import placed_joints
 from samkr_edge.pose.poses import SURE_JOINT, Poses
+from samkr_edge.pose.sure_person import SURE_PERSON
 from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ class ReferencePeople:
         return np.array(
             [pose_area(joints[there]) for joints, there in zip(poses.keypoints, placed, strict=True)]
         )
+
+    @property
+    def sure_person(self) -> float:
+        """The least score of a person who stands for a label."""
+        return SURE_PERSON["grouping" if self.grouped else "offsets"]
 
     @property
     def people(self) -> int:
@@ -94,9 +99,9 @@ def reference_people(
         labelled_by=model.card.precision.upper(),
     )
     predictions = predict_dataset(model, unlabelled, read=read, advance=advance)
-    grouped = model.card.grouping is not None
+    grouped, least = model.card.grouping is not None, model.card.sure_person
     annotations = {
-        image.id: _as_labels(deployed(predictions.poses(image.id)).best(MAX_DETECTIONS), image.id, grouped)
+        image.id: _as_labels(predictions.poses(image.id).above(least).best(MAX_DETECTIONS), image.id, grouped)
         for image in images
     }
     if not any(annotations.values()):
@@ -117,11 +122,6 @@ def require_fp32(card: ModelCard, path: Path) -> None:
             {"expected": "an FP32 model", "found": f"{card.model} {card.precision.upper()}"},
             fix="samkr-edge export fp32.pt -o fp32.onnx   # then name it first, or as --baseline",
         )
-
-
-def deployed(poses: Poses) -> Poses:
-    """The people that `predict` shows."""
-    return poses.above(SURE_PERSON)
 
 
 def _as_labels(poses: Poses, image_id: int, grouped: bool) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def _nobody(model: PoseModel, predictions: Predictions, images: int) -> SamkrErr
     return SamkrError(
         "SE-D58",
         f"{model.path.name} finds nobody on {counted(images, 'photo')}, so there is nothing to compare with",
-        {"needed": f"a person of score {SURE_PERSON:g}", "best score": f"{best:.3f}"},
+        {"needed": f"a person of score {model.card.sure_person:g}", "best score": f"{best:.3f}"},
         fix=f"samkr-edge predict {quoted(model.path)} PHOTO   # look; then give photos of people, or train it longer",
     )
 
@@ -184,15 +184,18 @@ class AgainstReference:
     ap_high: float
 
 
-def against(reference: ReferencePeople, predictions: Predictions, *, seed: int = 0) -> AgainstReference:
+def against(
+    reference: ReferencePeople, predictions: Predictions, *, least: float | None = None, seed: int = 0
+) -> AgainstReference:
     """Compare with poses of the same photographs by another network.
 
     Args:
         reference: the FP32 network's people.
         predictions: ``predict_dataset`` of the other network on ``reference.dataset``.
+        least: score of its people, its card's ``sure_person``; the reference's if it is None.
         seed: of the bootstrap.
     """
-    people = people_against(reference, predictions)
+    people = people_against(reference, predictions, least=least)
     drop = paired_bootstrap(reference.dataset, reference.predictions, predictions, seed=seed)
     return AgainstReference(
         people.kept,
@@ -244,7 +247,11 @@ class PeopleAgainst:
 
 
 def people_against(
-    reference: ReferencePeople, predictions: Predictions, images: Sequence[ImageRecord] | None = None
+    reference: ReferencePeople,
+    predictions: Predictions,
+    images: Sequence[ImageRecord] | None = None,
+    *,
+    least: float | None = None,
 ) -> PeopleAgainst:
     """Pair the people of another network with the reference's, on all photographs or on these.
 
@@ -252,13 +259,15 @@ def people_against(
         reference: the FP32 network's people.
         predictions: the other network's, of the same photographs.
         images: some of ``reference.dataset.images``.
+        least: score of the other network's people; the reference's if it is None.
     """
     kept = lost = new = lost_joints = 0
     moved: list[np.ndarray] = []
     similar: list[float] = []
     sigmas = np.array(reference.dataset.skeleton.sigmas)
     for image in reference.dataset.images if images is None else images:
-        truth, found = (deployed(each.poses(image.id)) for each in (reference.predictions, predictions))
+        truth = reference.predictions.poses(image.id).above(reference.sure_person)
+        found = predictions.poses(image.id).above(reference.sure_person if least is None else least)
         sure = truth.joint_scores >= SURE_JOINT
         pairs = pair_people(truth.keypoints, found.keypoints, sigmas, sure, reference.areas(truth))
         kept, lost, new = kept + len(pairs.kept), lost + len(pairs.lost), new + len(pairs.new)

@@ -18,7 +18,6 @@ from samkr_edge.frames.opening import FrameSource, open_video
 from samkr_edge.frames.pipeline import at_frame, why_ended
 from samkr_edge.frames.pose_stages import FrameInFlight, SourceEnded
 from samkr_edge.frames.streams import Streams
-from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.watched_frame import WatchedFrame
 from samkr_edge.pose_model import PoseModel, load_model
 from samkr_edge.terminal import say
@@ -32,7 +31,7 @@ def watch(
     *,
     track: bool = True,
     smooth: bool = True,
-    threshold: float = SURE_PERSON,
+    threshold: float | None = None,
     max_people: int | None = None,
     excerpt: Excerpt | None = None,
     reconnect: bool = True,
@@ -45,6 +44,7 @@ def watch(
         opened = (
             model if isinstance(model, PoseModel) else stack.enter_context(load_model(model, threads=threads))
         )
+        least = opened.card.sure_person if threshold is None else threshold
         sources: list[FrameSource] = []
         stack.callback(lambda: [frames.close() for frames in sources if frames.live])
         for place in places:
@@ -52,7 +52,7 @@ def watch(
         following = [Following(opened.card, track=track, smooth=smooth) for _ in sources]
 
         def finish(seen: FrameInFlight) -> WatchedFrame:
-            found = seen.poses.above(threshold).best(max_people)
+            found = seen.poses.above(least).best(max_people)
             poses = following[seen.source](found, seen.frame.seconds)
             assert seen.frame.image is not None
             image = cv2.cvtColor(seen.frame.image, cv2.COLOR_BGR2RGB)

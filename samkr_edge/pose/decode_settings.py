@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-# A person below this score is one of the network's many faint candidates: evaluation weighs them, people do not ask
-# for them. Of `predict` and of a call from Python.
-SURE_PERSON = 0.1
-
 
 @dataclass(frozen=True)
 class DecodeSettings:

@@ -20,7 +20,7 @@ def page_facts(
     names: Sequence[str],
     *,
     threads: int,
-    threshold: float,
+    threshold: float | None,
     boxes: bool,
     writes: bool,
     rate: float,
@@ -31,7 +31,7 @@ def page_facts(
         models: the one that runs, and the one it is compared with.
         names: of the streams, without passwords.
         threads: of each network.
-        threshold: what is written has at least this score, whatever a viewer chooses to see.
+        threshold: least score of the people of both, until a viewer chooses another; None: each model's own.
         boxes: whether the corners of people's boxes are drawn at first.
         writes: whether results are written.
         rate: most pictures a second.
@@ -45,10 +45,10 @@ def page_facts(
                 "title": model.card.title,
                 "runs": _runs_on(model, threads),
                 "edges": [list(edge) for edge in model.card.skeleton.edges],
+                "threshold": model.card.sure_person if threshold is None else threshold,
             }
             for model in models
         ],
-        "threshold": threshold,
         "boxes": boxes,
         "writes": writes,
         "rate": rate,

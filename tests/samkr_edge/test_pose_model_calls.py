@@ -14,7 +14,6 @@ from red_dot import dots
 
 import samkr_edge
 from samkr_edge.errors import SamkrError
-from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose_model import BATCH, PoseModel
 from samkr_edge.runtime.runner import Runner
 
@@ -150,7 +149,7 @@ def test_faint_candidates_are_left_out_unless_asked_for(pose: PoseModel) -> None
     eager = PoseModel(Eager(pose.runner), pose.path)
     image = rgb(dots((30, 40)) + dots((100, 60)) // 12)
     everyone = eager(image, threshold=None)
-    assert [score >= SURE_PERSON for score in everyone.scores] == [True, False]
+    assert [score >= pose.card.sure_person for score in everyone.scores] == [True, False]
     for found in (eager(image), eager.batch([image])[0]):
         assert len(found) == 1
         assert found.skeleton is eager.card.skeleton

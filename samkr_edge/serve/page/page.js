@@ -3,7 +3,7 @@
 
 const byId = (id) => document.getElementById(id);
 const viewer = Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) => b.toString(16).padStart(2, "0")).join("");
-const CONTROLS = { threshold: 0, boxes: true, view: "first", divider: 0.5, only: null };
+const CONTROLS = { threshold: null, boxes: true, view: "first", divider: 0.5, only: null };
 const SIDES = ["first", "second"];
 const PATIENCE = 20000; // milliseconds for an answer; the server answers within eight seconds
 let facts = null;
@@ -88,7 +88,8 @@ class Stream {
 
   people(side) {
     const found = side === "first" ? this.seen.people : (this.seen.compared || { people: [] }).people;
-    return found.filter((person) => person[0] >= CONTROLS.threshold);
+    const least = CONTROLS.threshold ?? (facts.models[SIDES.indexOf(side)] || {}).threshold;
+    return found.filter((person) => person[0] >= least);
   }
 
   async take(record) {
@@ -307,9 +308,16 @@ function drawFigures() {
   }
 }
 
+// Until a viewer chooses one, each model has its own.
+function leastScores() {
+  const own = facts ? facts.models.map((model) => model.threshold) : [];
+  const least = CONTROLS.threshold === null ? own : [CONTROLS.threshold];
+  return [...new Set(least.map((score) => score.toFixed(2)))];
+}
+
 function redraw() {
   for (const stream of streams) stream.draw();
-  byId("least").textContent = CONTROLS.threshold.toFixed(2);
+  byId("least").textContent = leastScores().join(" and ");
   for (const button of document.querySelectorAll("[data-view]")) {
     button.setAttribute("aria-pressed", String(button.dataset.view === CONTROLS.view));
   }
@@ -327,13 +335,13 @@ function setUp() {
   document.title = `${facts.streams.join(", ")} - samkr-edge live`;
   streams = facts.streams.map((name, index) => new Stream(name, index));
   CONTROLS.only = null;
-  CONTROLS.threshold = facts.threshold;
+  CONTROLS.threshold = null;
   CONTROLS.boxes = facts.boxes;
   CONTROLS.view = facts.models.length > 1 ? "beside" : "first";
-  byId("threshold").value = facts.threshold;
+  byId("threshold").value = facts.models[0].threshold;
   byId("boxes").checked = facts.boxes;
   byId("written").textContent = facts.writes
-    ? `What is written has a score of at least ${facts.threshold}, whatever is shown here.`
+    ? `What is written has a score of at least ${facts.models[0].threshold}, whatever is shown here.`
     : "";
   byId("views").hidden = facts.models.length < 2;
   byId("tabs").hidden = streams.length < 2;

@@ -15,6 +15,7 @@ from samkr_edge.cli import run
 from samkr_edge.dataset.photos import Photo, Photos
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
+from samkr_edge.pose.sure_person import SURE_PERSON
 from training.data.rendered.dataset import SynthSettings, write_dataset
 from training.data.rendered.scene import SceneSettings
 
@@ -26,7 +27,7 @@ FEW = {"stem", "stage4 fuse", "offset transition"}
 def quick_and_easily_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rounds and groups; and the network of these tests is sure of nobody, so it need not be."""
     monkeypatch.setattr(calibration.analysis.scoring, "ROUNDS", 40)
-    monkeypatch.setattr("samkr_edge.evaluation.against_reference.SURE_PERSON", 0.002)
+    monkeypatch.setitem(SURE_PERSON, "offsets", 0.002)
     monkeypatch.setattr("samkr_edge.evaluation.against_reference.SURE_JOINT", 0.001)
     whole = calibration.analysis.start.group_modules
     monkeypatch.setattr(
@@ -156,7 +157,7 @@ def test_ap_against_fp32_can_be_the_budget_too(
 def test_pictures_that_the_network_was_trained_on_are_refused(
     fp32: Path, people: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samkr_edge.evaluation.against_reference.SURE_PERSON", 0.0001)
+    monkeypatch.setitem(SURE_PERSON, "offsets", 0.0001)
     seen = str(people / "images" / "train2017")
     command = ["sensitivity", str(fp32), "--photos", seen, "--images", "8", "--out", str(tmp_path / "s")]
     assert "SE-D45" in printed(command, capsys, 3)

@@ -19,6 +19,7 @@ from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.onnx_graph.quantizers import quantized_convolutions
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.skeleton import COCO17
+from samkr_edge.pose.sure_person import SURE_PERSON
 from training.checkpoint import Checkpoint, load_checkpoint, network_of, new_card, save_checkpoint
 from training.loop.objective import taught
 from training.loop.recipe_file import load_recipe
@@ -192,7 +193,7 @@ def test_other_numbers_and_policies_take_such_a_network(
 def test_search_judges_such_a_network_on_photographs(
     fp32: Path, people: Path, tmp_path: Path, capsys: Captured, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samkr_edge.evaluation.against_reference.SURE_PERSON", 0.002)
+    monkeypatch.setitem(SURE_PERSON, "grouping", 0.002)
     monkeypatch.setattr("samkr_edge.evaluation.against_reference.SURE_JOINT", 0.001)
     out, pictures = tmp_path / "found.yaml", str(people / "images" / "train2017")
     command = ["search", str(fp32), "--photos", pictures, "--limit", "3", "-o", str(out), *IMAGES]

@@ -14,7 +14,6 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.against_reference import ReferencePeople, against, people_against, reference_people
 from samkr_edge.evaluation.ap import MAX_DETECTIONS, predict_dataset, score
 from samkr_edge.evaluation.predictions import Predictions
-from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.grouping_settings import GroupingSettings
 from samkr_edge.pose.oks import box_area, pose_area
 from samkr_edge.pose.poses import SURE_JOINT, Poses
@@ -60,7 +59,7 @@ def test_the_people_that_predict_shows_are_labels_and_their_sure_joints_alone_co
     reference: ReferencePeople,
 ) -> None:
     for image in reference.dataset.images:
-        poses = reference.predictions.poses(image.id).above(SURE_PERSON)
+        poses = reference.predictions.poses(image.id).above(reference.sure_person)
         people = reference.dataset.annotations[image.id]
         assert len(people) == len(poses)
         for person, joints, scores in zip(people, poses.keypoints, poses.joint_scores, strict=True):
@@ -103,7 +102,7 @@ def test_moved_lost_and_new_people_are_told_apart(reference: ReferencePeople) ->
     """One person is hidden, one joint is moved by (3, 4) pixels, and somebody is found far away from all."""
     image = max(reference.dataset.images, key=lambda image: len(reference.dataset.annotations[image.id]))
     one = replace(reference.dataset, images=(image,))
-    truth = reference.predictions.poses(image.id).above(SURE_PERSON)
+    truth = reference.predictions.poses(image.id).above(reference.sure_person)
     assert len(truth) >= 2
     own, other = (Predictions(17) for _ in range(2))
     joint = int(truth.joint_scores[0].argmax())
