@@ -33,10 +33,11 @@ class SampleImage(BaseModel):
 
 
 class Samples(BaseModel):
-    """The index of a samples folder."""
+    """The index of a samples folder. ``grouped``: the models whose people are found by grouping."""
 
     model_config = ConfigDict(extra="forbid")
     schema_version: int = 1
+    grouped: list[str] = []
     edges: list[tuple[int, int]]
     sigmas: list[float]
     keypoints: list[str]

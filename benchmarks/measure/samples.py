@@ -67,14 +67,18 @@ def write_samples(
         if advance is not None:
             advance(1)
     skeleton = dataset.skeleton
+    grouped = [key for key, model in models.items() if model.card.grouping is not None]
     samples = Samples(
+        grouped=grouped,
         edges=list(skeleton.edges),
         sigmas=list(skeleton.sigmas),
         keypoints=list(skeleton.keypoints),
         images=images,
     )
     with replacing(folder / INDEX) as temporary:
-        temporary.write_text(samples.model_dump_json(), encoding="utf-8")
+        temporary.write_text(
+            samples.model_dump_json(exclude=None if grouped else {"grouped"}), encoding="utf-8"
+        )
 
 
 def evenly_spaced(items: Sequence[Any], count: int) -> list[Any]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.sample_pictures import SamplePerson
+from samkr_edge.pose.oks import pose_area
 from samkr_edge.pose.pairs import pair_people
+from samkr_edge.pose.placed_joints import placed_joints
 from samkr_edge.pose.poses import SURE_JOINT
 
 # A joint has moved if its OKS term is below this, AP75's threshold.
@@ -33,16 +35,22 @@ class Movement:
 
 
 def compare(
-    baseline: Sequence[SamplePerson], people: Sequence[SamplePerson], sigmas: Sequence[float]
+    baseline: Sequence[SamplePerson],
+    people: Sequence[SamplePerson],
+    sigmas: Sequence[float],
+    *,
+    grouped: bool = False,
 ) -> Movement:
     """Pair people by OKS over the joints that the baseline is sure of; those whose own term is below MOVED_OKS have
-    moved.
+    moved. ``grouped``: the baseline's people are, see ``placed_joints``.
     """
     if not baseline or not people:
         return Movement(frozenset(), len(people), len(baseline), 0)
     truth, others = (np.array([person.joints for person in each]) for each in (baseline, people))
     sure = truth[..., 2] >= SURE_JOINT
-    pairs = pair_people(truth[..., :2], others[..., :2], sigmas, sure)
+    placed = placed_joints(truth[..., 2], grouped=grouped)
+    areas = np.array([pose_area(joints[there, :2]) for joints, there in zip(truth, placed, strict=True)])
+    pairs = pair_people(truth[..., :2], others[..., :2], sigmas, sure, areas)
     moved = {
         (second, int(joint))
         for first, second in pairs.kept

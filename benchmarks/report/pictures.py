@@ -47,7 +47,12 @@ def pictures(
         for series, name in enumerate(order):
             if name not in image.people:
                 continue
-            movement = compare(image.people[baseline], image.people[name], samples.sigmas)
+            movement = compare(
+                image.people[baseline],
+                image.people[name],
+                samples.sigmas,
+                grouped=baseline in samples.grouped,
+            )
             moved = frozenset() if name == baseline else movement.moved
             overlay = skeletons(
                 image.people[name], samples.edges, moved, size=(image.width, image.height), series=series % 4

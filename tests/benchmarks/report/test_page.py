@@ -278,6 +278,19 @@ def test_a_joint_that_the_baseline_guesses_has_not_moved() -> None:
     assert (movement.moved, movement.joints) == (frozenset(), 16)
 
 
+@pytest.mark.parametrize(("grouped", "moved"), [(True, {(0, 9)}), (False, set())])
+def test_how_far_is_moved_goes_by_the_joints_that_are_there(
+    grouped: bool, moved: set[tuple[int, int]]
+) -> None:
+    """A joint that grouping did not find lies anywhere: it would make the person as large as the picture."""
+    before = list(person().joints)
+    before[16] = (before[0][0] + 900, before[0][1] + 900, 0.0)
+    after = [*before]
+    after[9] = (after[9][0] + 10, after[9][1], 0.9)
+    first, second = (SamplePerson(score=0.5, joints=joints) for joints in (before, after))
+    assert compare([first], [second], COCO17.sigmas, grouped=grouped).moved == moved
+
+
 def test_samples_are_spread_over_the_whole_sequence() -> None:
     assert evenly_spaced(range(100), 4) == [12, 37, 62, 87]
     assert evenly_spaced(range(3), 4) == [0, 1, 2]
