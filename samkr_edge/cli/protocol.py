@@ -40,7 +40,8 @@ Flip = Annotated[bool, typer.Option("--flip", help="The mirrored image counts, t
 Scales = Annotated[
     str,
     typer.Option(
-        help="Input scales, merged as the network's paper does, for example 0.5,1,2; checkpoints only."
+        help="Input scales, merged as the network's paper does, for example 0.5,1,2; they cost AP where the network "
+        "never saw people of such sizes. Checkpoints only."
     ),
 ]
 ResizedBy = Annotated[

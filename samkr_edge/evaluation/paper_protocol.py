@@ -48,12 +48,14 @@ def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses
     require_able(model, protocol)
     card, source_hw = model.card, (image.shape[0], image.shape[1])
     if protocol.paper_resize:
-        base_hw = paper_size(source_hw, min(card.input_size))
+        # HigherHRNet's code rounds the smallest input up, and the others follow; DEKR's rounds that of scale 1.
+        least = 1.0 if card.grouping is None else min(protocol.scales)
+        base_hw = paper_size(source_hw, min(card.input_size), least)
         matrix = paper_matrix(source_hw, base_hw)
     else:
         base_hw = card.input_size
         matrix = fit_matrix(source_hw, base_hw)
-    # Base pixel x is pixel scale * x of a scaled input, as in DEKR.
+    # Base pixel x is pixel scale * x of a scaled input, as in both papers' code.
     batches = {scale: _input(image, matrix, base_hw, scale, protocol) for scale in protocol.scales}
     test = _by_offsets if card.grouping is None else _by_grouping
     poses = test(model, batches, base_hw, protocol)
@@ -114,14 +116,22 @@ def _by_grouping(
             mirrored = model.runner.run(np.ascontiguousarray(batch[:, :, ::-1]))
             passes.append(mirrored_back(mirrored[0][0], mirrored[1][0], card.skeleton.flip_order))
         maps.append(TaggedMaps([p[0] for p in passes], [p[1] for p in passes], scale))
-    return group_scales(maps, card.grouping, base_hw, card.stride)
+    poses = group_scales(maps, card.grouping, base_hw, card.stride)
+    if not protocol.paper_resize:
+        return poses
+    # The official code leaves a joint that it found nowhere in the corner.
+    return replace(poses, keypoints=poses.keypoints * (poses.joint_scores > 0)[..., None])
 
 
-def paper_size(source_hw: tuple[int, int], short: int) -> tuple[int, int]:
-    """(H, W): the image's short side becomes ``short`` (rounded up to 64), the long one follows, rounded up to 64."""
-    short = (short + 63) // 64 * 64
+def paper_size(source_hw: tuple[int, int], short: int, least: float = 1.0) -> tuple[int, int]:
+    """(H, W) of the input at scale 1: the image's short side becomes ``short``, the long one follows.
+
+    Both are rounded up to 64 at the scale ``least``, so with 0.5 to 128 here.
+    """
     h, w = source_hw
-    long = int((short / min(h, w) * max(h, w) + 63) // 64 * 64)
+    least_short = int((least * short + 63) // 64 * 64)
+    least_long = int((least_short / min(h, w) * max(h, w) + 63) // 64 * 64)
+    short, long = int(least_short / least), int(least_long / least)
     return (long, short) if w < h else (short, long)
 
 

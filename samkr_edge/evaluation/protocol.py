@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from samkr_edge.pose.poses import Poses
     from samkr_edge.pose_model import PoseModel
 
-# 4096 pixels from an input of 512, whose maps alone take 0.2 GB. Papers go to 2.
+# 4096 pixels from an input of 512, whose maps alone take 0.2 GB. Papers go to 2. The smallest is as far from 1: where
+# its input is rounded up to 64 pixels, all others grow with it.
 _LARGEST_SCALE = 8.0
 
 
@@ -45,7 +46,8 @@ class Protocol:
         scales: sizes of the input relative to the base one; 1 must be among them.
         match: move joints to the peaks of their heatmaps, see ``samkr_edge.evaluation.match``.
         paper_resize: resize as DEKR does: the short side to the model's input size, the long side as it comes out,
-            rounded up to a multiple of 64. Needs a model that takes any size: a checkpoint.
+            rounded up to a multiple of 64, in grouping at the smallest scale. Needs a model that takes any size: a
+            checkpoint.
         rescoring: predicts a pose's OKS, to multiply its score with.
     """
 
@@ -56,12 +58,16 @@ class Protocol:
     rescoring: Rescorer | None = None
 
     def __post_init__(self) -> None:
-        possible = all(0 < scale <= _LARGEST_SCALE for scale in self.scales)  # False for NaN
+        possible = all(
+            1 / _LARGEST_SCALE <= scale <= _LARGEST_SCALE for scale in self.scales
+        )  # False for NaN
         if not possible or 1.0 not in self.scales or len(set(self.scales)) != len(self.scales):
             raise SamkrError(
                 "SE-U81",
                 f"these scales cannot be evaluated: {', '.join(map(str, self.scales))}",
-                {"expected": f"different factors above 0, {_LARGEST_SCALE:g} at most, one of them 1"},
+                {
+                    "expected": f"different factors from {1 / _LARGEST_SCALE:g} to {_LARGEST_SCALE:g}, one of them 1"
+                },
                 fix="--scales 0.5,1,2",
             )
 

@@ -431,6 +431,7 @@ def test_what_cannot_follow_the_protocol_is_refused_before_anything_is_measured(
         (("--protocol", "paper", "--scales", "1,nan"), "SE-U81"),
         (("--protocol", "paper", "--scales", "1,inf"), "SE-U81"),
         (("--protocol", "paper", "--scales", "1,100"), "SE-U81"),
+        (("--protocol", "paper", "--scales", "0.1,1"), "SE-U81"),
         (("--protocol", "paper"), "SE-U61"),
     ],
 )

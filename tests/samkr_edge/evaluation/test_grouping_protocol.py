@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.grouping_protocol import TaggedMaps, enlarged, group_scales, mirrored_back
-from samkr_edge.evaluation.paper_protocol import predict
+from samkr_edge.evaluation.paper_protocol import paper_size, predict
 from samkr_edge.evaluation.protocol import Protocol
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.grouping_settings import GroupingSettings
-from samkr_edge.pose.skeleton import Skeleton
+from samkr_edge.pose.skeleton import COCO17, Skeleton
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.runtime.runner import Runner
+
+# People whom the test loop of HigherHRNet's official code ("portrait") and SWAHR's ("landscape") found on drawn
+# pictures by the maps of ``SeesColours``, and its sizes of the input at scale 1.
+OFFICIAL = np.load(Path(__file__).parents[2] / "data" / "grouping_scales.npz")
 
 HEAD = Skeleton("head", ("head",), (), (), (0.1,))
 CARD = ModelCard("heads", HEAD, (128, 128), stride=2, grouping=GroupingSettings())
@@ -43,6 +48,46 @@ class SeesRed(Runner):
 
     def close(self) -> None:
         pass
+
+
+class SeesColours(Runner):
+    """A joint wherever the image is red; blue says which, and green whose, which only the base size shows.
+
+    The greenest edge is the image's left one; a mirrored image has it on the right, and left joints are right ones.
+    """
+
+    kind = "checkpoint"
+    card = ModelCard("colours", COCO17, (128, 128), stride=2, grouping=GroupingSettings())
+
+    def __init__(self, base_height: int) -> None:
+        self.base_height = base_height
+        self.seen: list[tuple[int, ...]] = []
+
+    def maps(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Heatmaps (17, H/2, W/2) and (17, H/4, W/4) and tags (17, H/4, W/4) of an image (H, W, 3)."""
+        red, green, blue = image.astype(np.float32).transpose(2, 0, 1)
+        mirrored = np.nonzero(green > 230)[1].mean() > image.shape[1] / 2
+        k = np.array(COCO17.flip_order if mirrored else range(17))[:, None, None]
+        heat = np.where(np.abs(blue - 15 * k - 7) < 7, red / 255, 0).astype(np.float32) - 0.02
+        owner = (0.08 if mirrored else 0.05) * green * (len(image) == self.base_height)
+        tag = shrunk(owner[None], 4) + np.float32(0.02) * k
+        return shrunk(heat, 2), shrunk(heat, 4), tag.astype(np.float32)
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        self.seen.append(batch.shape[1:3])
+        high, low, tag = self.maps(batch[0])
+        size = high.shape[:0:-1]
+        enlarged_low = np.stack([cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in low])
+        return ((high + enlarged_low) / 2)[None], tag[None]
+
+    def close(self) -> None:
+        pass
+
+
+def shrunk(maps: np.ndarray, step: int) -> np.ndarray:
+    """(K, H, W) -> the means of squares of pixels, (K, H / step, W / step)."""
+    count, h, w = maps.shape
+    return maps.reshape(count, h // step, step, w // step, step).mean(axis=(2, 4), dtype=np.float32)
 
 
 def heads(*places: tuple[float, float], size: tuple[int, int] = (96, 160)) -> np.ndarray:
@@ -130,3 +175,26 @@ def test_peaks_are_not_matched_to_peaks() -> None:
     with pytest.raises(SamkrError, match="joints cannot be matched") as refused:
         predict(PoseModel(SeesRed(), Path("heads")), heads((30, 20)), Protocol(match=True))
     assert refused.value.code == "SE-U48"
+
+
+@pytest.mark.parametrize("case", ["portrait", "landscape"])
+def test_the_official_people_come_out_of_several_scales(case: str) -> None:
+    image, inputs, expected, scores = (
+        OFFICIAL[f"{case}/{name}"] for name in ("image", "inputs", "poses", "scores")
+    )
+    scales = tuple(OFFICIAL[f"{case}/scales"].tolist())
+    network = SeesColours(int(inputs[scales.index(1.0), 0]))
+    protocol = Protocol(flip=bool(OFFICIAL[f"{case}/flip"]), scales=scales, paper_resize=True)
+    poses = predict(PoseModel(network, Path("colours.pt")), image, protocol)
+    assert [list(size) for size in dict.fromkeys(network.seen)] == inputs.tolist()
+    order = np.argsort(-scores)
+    assert len(poses) == len(order) == 3
+    np.testing.assert_allclose(poses.keypoints, expected[order, :, :2], atol=0.02)
+    # A level of the resized image, which OpenCV's versions round differently, is 0.004 of a heatmap.
+    np.testing.assert_allclose(poses.joint_scores, expected[order, :, 2], atol=0.008)
+    np.testing.assert_allclose(poses.scores, scores[order], atol=0.004)
+
+
+def test_the_official_input_follows_the_smallest_scale() -> None:
+    for height, width, short, least, *expected in OFFICIAL["sizes"]:
+        assert paper_size((int(height), int(width)), int(short), least) == tuple(expected)
