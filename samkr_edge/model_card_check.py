@@ -33,7 +33,7 @@ def check_card(
     Raises:
         SamkrError: SE-A27 they differ; ``fix`` is its fix.
     """
-    shapes = _outputs(card)
+    shapes = output_shapes(card)
     found = _odd_stride(card)
     found |= _differences("input", {"image": (None, *card.input_size, 3)}, inputs)
     expected = {output: shapes[output] for output in card.outputs}
@@ -47,7 +47,7 @@ def check_first_outputs(name: str, card: ModelCard, outputs: Mapping[str, Shape]
     Raises:
         SamkrError: SE-A27 as above.
     """
-    shapes = {n: shape for n, shape in _outputs(card).items() if n in outputs}
+    shapes = {n: shape for n, shape in output_shapes(card).items() if n in outputs}
     _refuse(name, _differences("output", shapes, {n: outputs[n] for n in shapes}), fix)
 
 
@@ -89,7 +89,7 @@ def _odd_stride(card: ModelCard) -> dict[str, str]:
     return {}
 
 
-def _outputs(card: ModelCard) -> dict[str, Shape]:
+def output_shapes(card: ModelCard) -> dict[str, Shape]:
     """Every output that a network may have -> the shape that the decoder expects."""
     keypoints = len(card.skeleton)
     return {

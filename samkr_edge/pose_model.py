@@ -14,7 +14,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from samkr_edge.decoding import get_ready_for, people_of
+from samkr_edge.decoding import get_ready_for, in_image, people_in_image, people_of
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.file_kind import kind_by_ending
 from samkr_edge.files.named import missing_file
@@ -23,9 +23,8 @@ from samkr_edge.machine.cpu import require_cores
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import PACKAGES, does_not_import, foreign_behind, not_installed, resolve
-from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
+from samkr_edge.pose.geometry import Fit, fit_matrix, require_image, warp
 from samkr_edge.pose.poses import Poses
-from samkr_edge.pose.proposals import select
 from samkr_edge.ready_name import model_file, ready_instead
 from samkr_edge.runtime.runner import Runner
 
@@ -187,23 +186,14 @@ class PoseModel:
 
         Two maps (C, h, w) as ``card.maps`` says, or candidates (P, K, 3) and scores (P,): without the batch.
         """
-        if self.card.decode_in == "host":
-            heatmap, association = outputs
-            return self.decode(heatmap, association, fit)
-        candidates, scores, *proposals = outputs
-        return self._in_image(select(candidates, scores, self.card.decode, *proposals), fit)
+        return people_in_image(outputs, self.card, fit)
 
     def decode(self, heatmap: np.ndarray, association: np.ndarray, fit: Fit) -> Poses:
         """Maps of one image -> poses in image pixels.
 
         Heatmap (K+1, h, w) and offset (2K, h, w); with grouping, heatmap (K, h, w) and tag (K, h/2, w/2).
         """
-        return self._in_image(people_of(heatmap, association, self.card), fit)
-
-    def _in_image(self, poses: Poses, fit: Fit) -> Poses:
-        joints = apply(invert(fit.matrix), poses.keypoints)
-        found = Poses(joints, poses.joint_scores, poses.scores, skeleton=self.card.skeleton)
-        return found.centred_in(fit.image_hw)
+        return in_image(people_of(heatmap, association, self.card), self.card, fit)
 
     def close(self) -> None:
         """Free the runtime's memory; a second call does nothing."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samkr_edge.cli.options import AsJson, out_file
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.places import file_to_write, folder_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
@@ -17,12 +17,35 @@ if TYPE_CHECKING:
 
 
 def bundle(
-    model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="An ONNX file made by `samkr-edge export`; for --triton a built model, too."),
+    ],
     out: Annotated[Path | None, out_file("The bundle [default: NAME.samkr next to the source].")] = None,
     add: Annotated[
         list[Path] | None,
         typer.Option("--add", metavar="FILE", help="A model built from it, with its passport; repeatable."),
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Instead, or with -o as well: a model repository for Triton Inference Server.",
+            callback=folder_to_write,
+        ),
+    ] = None,
+    deepstream: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The same for DeepStream: nvinfer's configuration, the network with the input that it fills, and a "
+            "table for a probe.",
+            callback=folder_to_write,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another model of that name in --triton and --deepstream.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put everything a device needs into one file: ONNX, model card, hashes, built models.
@@ -30,13 +53,40 @@ def bundle(
     `predict`, `eval` and `bench` take the bundle as a model. Its first use on a device picks an included model that
     fits, else builds one; later uses load that from the cache.
 
+    What --triton and --deepstream write follows the specifications of both and has not run there yet.
+
     Examples:
 
       samkr-edge bundle qat.onnx -o pose.samkr
 
       samkr-edge bundle qat.onnx --add qat.cpu.onnx --add qat.engine -o pose.samkr
+
+      samkr-edge bundle pose.engine --triton models
+
+      samkr-edge bundle model.onnx --deepstream pose
     """
     from samkr_edge.cli.console import emit
+
+    payload: dict[str, Any] = {}
+    lines: list[str] = []
+    if triton is not None or deepstream is not None:
+        if add and out is None:
+            raise typer.BadParameter("--add is for a bundle, which -o names")
+        payload, lines = _served(model, triton, deepstream, force)
+    elif force:
+        raise typer.BadParameter("--force is for --triton and --deepstream")
+    if out is not None or not lines:
+        written, refused = _bundled(model, out, add or [])
+        payload |= {**describe(written), "refused": refused}
+        lines.append(describe_lines(written))
+        lines += [f"  not built    for {runtime}: {reason}" for runtime, reason in refused.items()]
+        if len(refused) < 2 or written.manifest.built:
+            lines.append(f"  on a device  samkr-edge predict {written.path.name} photo.jpg")
+    emit(payload, "\n".join(lines), as_json)
+
+
+def _bundled(model: Path, out: Path | None, add: list[Path]) -> tuple[Bundle, dict[Any, str]]:
+    """The bundle written, and the runtimes whose build would refuse its ONNX."""
     from samkr_edge.deploy.bundle import SUFFIX, is_bundle, write_bundle
     from samkr_edge.files.own_files import refuse_foreign
     from samkr_edge.onnx_graph.foreign import refused_by
@@ -52,13 +102,30 @@ def bundle(
             f"a bundle is named NAME{SUFFIX}, found {out.name}",
             fix=f"-o {quoted(out.with_suffix(SUFFIX))}",
         )
-    written = write_bundle(model, out, add or [])
-    refused = refused_by(read_onnx(model), model)
-    lines = [describe_lines(written)]
-    lines += [f"  not built    for {runtime}: {reason}" for runtime, reason in refused.items()]
-    if len(refused) < 2 or written.manifest.built:
-        lines.append(f"  on a device  samkr-edge predict {out.name} photo.jpg")
-    emit({**describe(written), "refused": refused}, "\n".join(lines), as_json)
+    return write_bundle(model, out, add), {**refused_by(read_onnx(model), model)}
+
+
+def _served(
+    model: Path, triton: Path | None, deepstream: Path | None, force: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Write what servers of others' take, after both have been checked; as JSON and as lines."""
+    from samkr_edge.deploy.deepstream import deepstream_files, describe_deepstream
+    from samkr_edge.deploy.served_model import read_served, write_files
+    from samkr_edge.deploy.triton import describe_triton, triton_files
+
+    served = read_served(model)
+    found: dict[str, dict[Path, bytes]] = {}
+    lines: list[str] = []
+    if triton is not None:
+        found["triton"] = triton_files(served, triton, force=force)
+        lines.append(describe_triton(served, triton))
+    if deepstream is not None:
+        found["deepstream"] = deepstream_files(served, deepstream, force=force)
+        lines.append(describe_deepstream(served, deepstream))
+    for files in found.values():
+        write_files(files)
+    written = {server: [str(path) for path in files] for server, files in found.items()}
+    return {"name": served.name, "runs_on": served.runs_on, **written}, lines
 
 
 def unpack(bundle: Path, out: Path | None, target: str) -> tuple[Path, Path]:

@@ -16,7 +16,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing, require_writable
 
 # What these options of every command name is written.
-WRITTEN = {"out", "output", "predictions", "prepared"}
+WRITTEN = {"out", "output", "predictions", "prepared", "triton", "deepstream"}
 KNOWN = {
     *(
         "bench",
@@ -63,9 +63,12 @@ def written_by() -> dict[str, list[click.Parameter]]:
 
 
 def test_what_is_written_is_named_by_o_or_out_everywhere() -> None:
-    """But for the graph that `build` prepares in place of a model, and the folders that `data` has as arguments."""
+    """But for the graph that `build` prepares and the folders that `bundle` fills for servers of others', in place of
+    a model, and the folders that `data` has as arguments.
+    """
+    others = {"prepared", "triton", "deepstream"}
     for name, parameters in written_by().items():
-        options = [one for one in parameters if one.param_type_name == "option" and one.name != "prepared"]
+        options = [one for one in parameters if one.param_type_name == "option" and one.name not in others]
         assert options or name.startswith("data "), name
         assert all({"-o", "--out"} <= set(one.opts) for one in options), name
 

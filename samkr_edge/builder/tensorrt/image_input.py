@@ -43,3 +43,24 @@ def float_input(model: OnnxFile) -> int:
     model.nodes.remove(cast)
     rename(model, {cast.outputs[0]: image.name})
     return 1
+
+
+def planar_input(model: OnnxFile) -> int:
+    """Take the image as planes; returns 1, or 0 if no transposition reads it. After ``float_input``.
+
+        float32 image (N, H, W, 3) -> Transpose    =>    float32 image (N, 3, H, W)
+
+    For DeepStream's nvinfer, which writes float planes into the network's input, and nothing else. Exact.
+    """
+    image = model.inputs[0]
+    readers = [node for node in model.nodes if image.name in node.inputs]
+    if len(readers) != 1 or readers[0].op_type != "Transpose" or len(image.shape) != 4:
+        return 0
+    transpose = readers[0]
+    if transpose.attributes.get("perm") != [0, 3, 1, 2]:
+        return 0
+    batch, height, width, colours = image.shape
+    image.shape = (batch, colours, height, width)
+    model.nodes.remove(transpose)
+    rename(model, {transpose.outputs[0]: image.name})
+    return 1

@@ -13,9 +13,15 @@ from samkr_edge.builder.cpu.branches import take_apart
 from samkr_edge.builder.cpu.retarget import PASSES
 from samkr_edge.builder.enlarge import enlarge_sums
 from samkr_edge.builder.tensorrt.edits import STEPS
+from samkr_edge.builder.tensorrt.image_input import planar_input
 
 STEP_PASSES = [step.on_file or step.on_graph for step in STEPS]
-ALL = [*(one.run for one in PASSES), take_apart, *(one for one in STEP_PASSES if one is not enlarge_sums)]
+ALL = [
+    *(one.run for one in PASSES),
+    take_apart,
+    planar_input,
+    *(one for one in STEP_PASSES if one is not enlarge_sums),
+]
 
 
 @pytest.mark.parametrize("one", ALL, ids=lambda one: one.__name__)
