@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def bundle(
     model: Annotated[
         Path,
-        typer.Argument(help="An ONNX file made by `samkr-edge export`; for --triton a built model, too."),
+        typer.Argument(
+            help="An ONNX file made by `samkr-edge export`; for --triton a built model or a bundle, too."
+        ),
     ],
     out: Annotated[Path | None, out_file("The bundle [default: NAME.samkr next to the source].")] = None,
     add: Annotated[
@@ -109,11 +111,13 @@ def _served(
     model: Path, triton: Path | None, deepstream: Path | None, force: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Write what servers of others' take, after both have been checked; as JSON and as lines."""
+    from samkr_edge.deploy.bundle import is_bundle
+    from samkr_edge.deploy.bundle_cache import source_model
     from samkr_edge.deploy.deepstream import deepstream_files, describe_deepstream
     from samkr_edge.deploy.served_model import read_served, write_files
     from samkr_edge.deploy.triton import describe_triton, triton_files
 
-    served = read_served(model)
+    served = read_served(source_model(model) if is_bundle(model) else model)
     found: dict[str, dict[Path, bytes]] = {}
     lines: list[str] = []
     if triton is not None:

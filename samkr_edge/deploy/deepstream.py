@@ -13,7 +13,7 @@ from pathlib import Path
 
 from samkr_edge import __version__
 from samkr_edge.builder.tensorrt.image_input import cast_first, float_input, planar_input
-from samkr_edge.deploy.served_model import UNTRIED, ServedModel, Tensor, refuse_others, table_of
+from samkr_edge.deploy.served_model import UNTRIED, Port, ServedModel, refuse_others, table_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import json_text
 from samkr_edge.files.one_file import refuse_replacing
@@ -144,7 +144,7 @@ def _with_planes(model: ServedModel) -> ServedModel:
             "its input is not read as export has it: the bytes of an image, cast and transposed",
             "samkr-edge export CHECKPOINT -o model.onnx",
         )
-    image = Tensor(model.image.name, "float32", graph.inputs[0].shape)
+    image = Port(model.image.name, "float32", graph.inputs[0].shape)
     return replace(model, data=graph.encode(), graph=graph, image=image)
 
 

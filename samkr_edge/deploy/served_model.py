@@ -17,12 +17,12 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import json_in, replacing_together
 from samkr_edge.files.named import missing_file
 from samkr_edge.files.own_files import refuse_foreign
-from samkr_edge.model_card import ModelCard
+from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY, ModelCard
 from samkr_edge.model_card_check import output_shapes
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile, Value
 from samkr_edge.onnx_graph.onnx_reading import decoded, read_bytes
-from samkr_edge.passport import CPU_MODEL, Passport, is_built, verified_bytes
+from samkr_edge.passport import CPU_MODEL, Passport, is_built, read_passport, verified_bytes
 from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.ready_name import ready_instead
 
@@ -42,7 +42,7 @@ _MEANING = {
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Port:
     """An input or output: NumPy's name of its type; the batch comes first, and None is a size left open."""
 
     name: str
@@ -67,8 +67,8 @@ class ServedModel:
     kind: Kind
     data: bytes
     card: ModelCard
-    image: Tensor
-    outputs: tuple[Tensor, ...]
+    image: Port
+    outputs: tuple[Port, ...]
     graph: OnnxFile | None = None
     passport: Passport | None = None
 
@@ -76,7 +76,8 @@ class ServedModel:
     def runs_on(self) -> str:
         """For people: the one kind of machine that a built model is for."""
         if self.passport is None:
-            return "any machine"
+            prepared = self.graph.metadata.get(PREPARED_KEY) if self.graph else None
+            return f"any machine; prepared for {prepared}" if prepared else "any machine"
         if self.kind == "cpu":
             return f"CPUs like that of the machine that built it, {self.passport.runs_on}"
         device, settings = self.passport.device, self.passport.settings
@@ -105,11 +106,13 @@ def read_served(path: Path) -> ServedModel:
         return ServedModel(path, name, "engine", data, card, image, outputs, passport=passport)
     graph = decoded(data, path)
     card = card_of(graph, path)
+    if passport is None and TARGET_KEY in graph.metadata:
+        read_passport(path)  # renamed, and without its passport: raises
     image = _tensor(graph.inputs[0])
     expected = _shapes(card, image.shape[0])
     found = {value.name: value for value in graph.outputs}
     outputs = tuple(
-        _tensor(found[one], expected[one]) if one in found else Tensor(one, "float32", expected[one])
+        _tensor(found[one], expected[one]) if one in found else Port(one, "float32", expected[one])
         for one in card.outputs
     )
     kind: Kind = "onnx" if passport is None else "cpu"
@@ -189,15 +192,15 @@ def write_files(files: Mapping[Path, bytes]) -> None:
                 temporary.write_bytes(files[path])
 
 
-def _of_engine(passport: Passport, card: ModelCard) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _of_engine(passport: Passport, card: ModelCard) -> tuple[Port, tuple[Port, ...]]:
     """As the engine's plan has them: only TensorRT itself could read them from an engine."""
     shape = passport.settings.get("input_shape")
     batch = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else 1
     steps = passport.settings.get("steps")
     floats = isinstance(steps, list) and "float_input" in steps
-    image = Tensor("image", "float32" if floats else "uint8", (batch, *card.input_size, 3))
+    image = Port("image", "float32" if floats else "uint8", (batch, *card.input_size, 3))
     shapes = _shapes(card, batch)
-    return image, tuple(Tensor(name, "float32", shapes[name]) for name in card.outputs)
+    return image, tuple(Port(name, "float32", shapes[name]) for name in card.outputs)
 
 
 def _shapes(card: ModelCard, batch: int | None) -> dict[str, tuple[int | None, ...]]:
@@ -210,14 +213,14 @@ def _shapes(card: ModelCard, batch: int | None) -> dict[str, tuple[int | None, .
     }
 
 
-def _tensor(value: Value, expected: tuple[int | None, ...] = ()) -> Tensor:
+def _tensor(value: Value, expected: tuple[int | None, ...] = ()) -> Port:
     dtype = DTYPES.get(value.elem_type)
-    return Tensor(
+    return Port(
         value.name, dtype.__name__ if dtype else f"ONNX type {value.elem_type}", value.shape or expected
     )
 
 
-def _described(tensor: Tensor) -> dict[str, Any]:
+def _described(tensor: Port) -> dict[str, Any]:
     return {
         "name": tensor.name,
         "type": tensor.dtype,

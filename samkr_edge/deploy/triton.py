@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.deploy.served_model import UNTRIED, ServedModel, Tensor, refuse_others, table_of
+from samkr_edge.deploy.served_model import UNTRIED, Port, ServedModel, refuse_others, table_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import json_text
 from samkr_edge.files.one_file import refuse_replacing
@@ -121,11 +121,12 @@ def _refuse(model: ServedModel) -> None:
             )
     if model.graph is not None and (wrong := wrong_optimisations(model.graph, model.card)):
         half = model.card.precision == "fp8" or model.card.provenance.get("floats") == "fp16"
-        build = f"samkr-edge build {quoted(model.path)} --target {'auto' if half else 'cpu'}"
         raise _not_for_triton(
             model,
             f"ONNX Runtime's {wrong[0]} would change what it computes, and Triton cannot switch that off",
-            f"{build} -o {quoted(model.name + ('.engine' if half else '.cpu.onnx'))}   # and serve that",
+            f"samkr-edge build {quoted(model.path)} --target auto   # and serve that, an engine"
+            if half
+            else f"samkr-edge build {quoted(model.path)} --target cpu   # and serve that",
         )
 
 
@@ -135,11 +136,11 @@ def _not_for_triton(model: ServedModel, reason: str, fix: str) -> SamkrError:
     )
 
 
-def _port(tensor: Tensor, is_open: bool) -> str:
+def _port(tensor: Port, is_open: bool) -> str:
     return f"name: {_text(tensor.name)} data_type: {TYPES[tensor.dtype]} dims: {_shape(tensor, is_open)}"
 
 
-def _shape(tensor: Tensor, is_open: bool) -> str:
+def _shape(tensor: Port, is_open: bool) -> str:
     """Its sizes; of a batch that Triton makes, those of one image."""
     sizes = tensor.shape[1:] if is_open else tensor.shape
     return f"[ {', '.join(str(-1 if size is None else size) for size in sizes)} ]"

@@ -369,6 +369,24 @@ def test_options_that_would_do_nothing_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
+def test_of_a_bundle_its_onnx_is_served(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "cache"))
+    bundle = tmp_path / "x.samkr"
+    assert run(["bundle", str(source), "-o", str(bundle)]) == 0
+    message = served(bundle, tmp_path)
+    weights = tmp_path / "repository" / message.name / "1" / "model.onnx"
+    assert weights.read_bytes() == source.read_bytes()
+
+
+def test_a_built_model_that_lost_its_passport_is_refused(source: Path, tmp_path: Path) -> None:
+    built = build_cpu(source, tmp_path / "tiny.cpu.onnx").path
+    with pytest.raises(SamkrError) as caught:
+        read_served(built.rename(tmp_path / "renamed.onnx"))
+    assert caught.value.code == "SE-A51"
+
+
 def test_a_bundle_and_a_repository_are_written_by_one_command(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
