@@ -21,6 +21,7 @@ from samkr_edge.fixes import quoted
 from samkr_edge.model_card import PREPARED_KEY
 from samkr_edge.onnx_graph.onnx_file import FLOAT, UINT8
 from samkr_edge.passport import is_built
+from samkr_edge.printable import one_line
 
 # NvDsInferNetworkMode and NvDsInferNetworkType, nvdsinfer_context.h
 _MODES = {"fp32": (0, "fp32"), "int8": (1, "int8"), "fp16": (2, "fp16"), "fp8": (2, "fp16")}
@@ -80,7 +81,10 @@ def config_of(model: ServedModel) -> str:
         "network-type": _OTHER_NETWORK,
         "output-tensor-meta": 1,
     }
-    head = [f"# {UNTRIED.format(version=__version__)}", f"# {model.card.title}. {model.name}.md says more."]
+    head = [
+        f"# {UNTRIED.format(version=__version__)}",
+        f"# {one_line(model.card.title)}. {model.name}.md says more.",
+    ]
     return "\n".join([*head, "[property]", *(f"{key}={value}" for key, value in keys.items())]) + "\n"
 
 
@@ -164,7 +168,7 @@ def _readme(model: ServedModel) -> str:
 
 {UNTRIED.format(version=__version__)} nvinfer's part was read from its sources, DeepStream 6.0 to 7.1.
 
-- Model: {card.title}
+- Model: {one_line(card.title)}
 - Element: `nvinfer config-file-path=config_infer_{model.name}.txt`, after `nvstreammux`
 - Frames: scaled, centred and padded by nvinfer as `samkr-edge predict` does, but to whole pixels, so that joints may
   be off by half a pixel of the network's input

@@ -17,6 +17,8 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import json_text
 from samkr_edge.files.one_file import refuse_replacing
 from samkr_edge.fixes import quoted
+from samkr_edge.model_card import PREPARED_KEY
+from samkr_edge.printable import one_line
 from samkr_edge.runtime.onnx_runtime import wrong_optimisations
 
 TYPES = {
@@ -112,6 +114,12 @@ def _refuse(model: ServedModel) -> None:
             "it is an engine of TensorRT for RTX, and Triton's backend is TensorRT",
             "serve the ONNX: samkr-edge bundle MODEL.onnx --triton DIR",
         )
+    if model.graph is not None and (target := model.graph.metadata.get(PREPARED_KEY)):
+        raise _not_for_triton(
+            model,
+            f"it is prepared for TensorRT on {target}, and ONNX Runtime would run it",
+            "serve what it was prepared from: samkr-edge bundle MODEL.onnx --triton DIR",
+        )
     for one in (model.image, *model.outputs):
         if one.dtype not in TYPES:
             raise _not_for_triton(
@@ -174,8 +182,8 @@ def _readme(model: ServedModel, folder: Path) -> str:
 {UNTRIED.format(version=__version__)} That its configurations have the form that
 Triton defines is tested.
 
-- Model: {card.title}
-- Runs on: {model.runs_on}
+- Model: {one_line(card.title)}
+- Runs on: {one_line(model.runs_on)}
 - Input: `{model.image.name}`, {model.image.dtype} {shape}, RGB, 0 to 255, the whole image fitted and centred; {images}
 - Outputs: {", ".join(f"`{one.name}`" for one in model.outputs)}; `model.json` says what they mean
 {_kind_note(model)}

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 from nvinfer_properties import PROPERTIES
-from tiny_model import SIZE, seeing_everybody, tiny_onnx
+from tiny_model import SIZE, card_in, seeing_everybody, tiny_onnx, with_card
 
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
@@ -173,6 +173,12 @@ def test_what_trtexec_must_build_is_taken_as_prepared_for_it(int8_onnx: Path, tm
     assert "trtexec" in (tmp_path / "ds" / "trt.md").read_text(encoding="utf-8")
     graph = onnx.load(tmp_path / "ds" / "trt.onnx").graph
     assert [one.dim_value for one in graph.input[0].type.tensor_type.shape.dim] == [1, 3, 64, 64]
+
+
+def test_a_cards_text_adds_no_properties(source: Path, tmp_path: Path) -> None:
+    card = {**card_in(source), "model": "tiny\ncustom-lib-path=/tmp/evil.so"}
+    properties, _ = written(with_card(source, card, source), tmp_path / "ds")
+    assert "custom-lib-path" not in properties
 
 
 # What is refused.

@@ -23,6 +23,8 @@ from samkr_edge.cli import run
 from samkr_edge.deploy.served_model import read_served
 from samkr_edge.deploy.triton import LARGEST_BATCH, TYPES, config_of, triton_files
 from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import PREPARED_KEY
+from samkr_edge.onnx_graph.onnx_file import with_metadata
 from samkr_edge.passport import Passport, write_built
 from samkr_edge.pose_model import load_model
 
@@ -314,6 +316,10 @@ def test_what_tritons_backends_cannot_run_rightly_is_refused(
     with pytest.raises(SamkrError, match="not for Triton") as caught:
         triton_files(read_served(rtx), tmp_path / "repository")
     assert caught.value.code == "SE-U54"
+    prepared = tmp_path / "trt.onnx"
+    prepared.write_bytes(with_metadata(source.read_bytes(), PREPARED_KEY, "jetson-orin-nano-8gb"))
+    with pytest.raises(SamkrError, match="not for Triton"):
+        triton_files(read_served(prepared), tmp_path / "repository")
     monkeypatch.setattr("samkr_edge.deploy.triton.wrong_optimisations", lambda *_: ("ReluQuantRewrite",))
     with pytest.raises(SamkrError, match="not for Triton") as caught:
         triton_files(read_served(source), tmp_path / "repository")
