@@ -166,14 +166,15 @@ def _readme(model: ServedModel) -> str:
     shapes = {one.name: [size or 1 for size in one.shape[1:]] for one in model.outputs}
     return f"""# {model.name} for DeepStream
 
-{UNTRIED.format(version=__version__)} nvinfer's part was read from its sources, DeepStream 6.0 to 7.1.
+{UNTRIED.format(version=__version__)}
+nvinfer's part was read from its sources, DeepStream 6.0 to 7.1.
 
 - Model: {one_line(card.title)}
 - Element: `nvinfer config-file-path=config_infer_{model.name}.txt`, after `nvstreammux`
 - Frames: scaled, centred and padded by nvinfer as `samkr-edge predict` does, but to whole pixels, so that joints may
-  be off by half a pixel of the network's input
-- Outputs: {", ".join(f"`{one.name}`" for one in model.outputs)}, as metadata of each frame; `{model.name}.json` says
-  what they mean
+  be off by up to a pixel of the network's input
+- Outputs: {", ".join(f"`{one.name}`" for one in model.outputs)}, as metadata of each frame
+- Table: `{model.name}.json`, which says what they mean
 
 {_engine_note(model)}
 
@@ -189,9 +190,9 @@ def _engine_note(model: ServedModel) -> str:
     if _is_prepared(model):
         return f"""nvinfer cannot build this graph. On the device run the `trtexec` command that `build --prepared`
 printed, with `--onnx={model.name}.onnx` and `--saveEngine={name}`."""
-    return f"""nvinfer builds `{name}` at its first start, in FP32. For FP16, which TensorRT must not choose
-where coordinates are computed, `samkr-edge build MODEL.onnx --target TARGET --prepared trt.onnx` prints a `trtexec`
-command; then `samkr-edge bundle trt.onnx --deepstream DIR`."""
+    return f"""nvinfer builds `{name}` at its first start, in FP32; it does not switch TF32 off. For FP16,
+which TensorRT must not choose where coordinates are computed, `samkr-edge build MODEL.onnx --target TARGET --prepared
+trt.onnx` prints a `trtexec` command; then `samkr-edge bundle trt.onnx --deepstream DIR`."""
 
 
 PROBE = """import ctypes

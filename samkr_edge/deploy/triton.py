@@ -179,8 +179,8 @@ def _readme(model: ServedModel, folder: Path) -> str:
     )
     return f"""# {model.name} for Triton Inference Server
 
-{UNTRIED.format(version=__version__)} That its configurations have the form that
-Triton defines is tested.
+{UNTRIED.format(version=__version__)}
+That its configurations have the form that Triton defines is tested.
 
 - Model: {one_line(card.title)}
 - Runs on: {one_line(model.runs_on)}
