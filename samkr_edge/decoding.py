@@ -24,7 +24,7 @@ def people_in_image(outputs: Sequence[np.ndarray], card: ModelCard, fit: Fit) ->
         fit: how the image lay in the network's input.
 
     Raises:
-        SamkrError: SE-A20 when they hold NaN or infinity.
+        SamkrError: SE-A20 when they hold NaN, infinity or numbers near it.
     """
     if card.decode_in == "host":
         heatmap, association = outputs

@@ -68,15 +68,15 @@ def bundle(
       samkr-edge bundle model.onnx --deepstream pose
     """
     from samkr_edge.cli.console import emit
+    from samkr_edge.cli.unused_options import refuse_unused
 
     payload: dict[str, Any] = {}
     lines: list[str] = []
-    if triton is not None or deepstream is not None:
-        if add and out is None:
-            raise typer.BadParameter("--add is for a bundle, which -o names")
+    place = triton or deepstream
+    refuse_unused("--triton DIR or --deepstream DIR", place, {"--force": force or None})
+    if place is not None:
+        refuse_unused("-o BUNDLE.samkr", out, {"--add": add or None})
         payload, lines = _served(model, triton, deepstream, force)
-    elif force:
-        raise typer.BadParameter("--force is for --triton and --deepstream")
     if out is not None or not lines:
         written, refused = _bundled(model, out, add or [])
         payload |= {**describe(written), "refused": refused}

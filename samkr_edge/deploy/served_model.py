@@ -23,7 +23,6 @@ from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile, Value
 from samkr_edge.onnx_graph.onnx_reading import decoded, read_bytes
 from samkr_edge.passport import CPU_MODEL, Passport, is_built, read_passport, verified_bytes
-from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.ready_name import ready_instead
 
 Kind: TypeAlias = Literal["onnx", "cpu", "engine"]
@@ -143,7 +142,7 @@ def table_of(model: ServedModel) -> dict[str, Any]:
         },
         "outputs": [{**_described(one), "meaning": _MEANING[one.name]} for one in model.outputs],
         "people": _people(card),
-        "sure_person": SURE_PERSON,
+        "sure_person": card.sure_person,
         "card": replace(card, provenance={}).to_dict(),
     }
 

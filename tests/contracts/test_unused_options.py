@@ -20,6 +20,8 @@ CASES = [
     (["bench", "a.pt", *PHOTOS], "--split"),
     (["bench", "a.pt", "--split", "test"], "--split"),
     (["bench", "a.pt", "--limit", "3", "--anyway"], "--limit, --anyway"),
+    (["bundle", "a.onnx", "--force"], "--force"),
+    (["bundle", "a.onnx", "--triton", "d", "--add", "a.engine"], "--add"),
 ]
 
 

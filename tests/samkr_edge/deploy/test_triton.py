@@ -365,16 +365,6 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return fill
 
 
-def test_options_that_would_do_nothing_are_refused(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for words in (["--force"], ["--triton", str(tmp_path / "r"), "--add", str(source)]):
-        code, said = refusal(["bundle", str(source), *words], capsys)
-        assert code == 2
-        assert "SE-U00" in said
-    assert [path.name for path in tmp_path.iterdir()] == [source.name]
-
-
 def test_of_a_bundle_its_onnx_is_served(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
