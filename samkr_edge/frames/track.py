@@ -77,8 +77,8 @@ class Tracker:
         self._people = [p for p in self._people if seconds - p.seen <= patience]
         ids = np.zeros(len(poses), np.int64)
         free = set(range(len(self._people)))
-        similarities = self._similarities(poses, seconds)
         placed = placed_joints(poses.joint_scores, grouped=self._grouped)
+        similarities = self._similarities(poses, placed, seconds)
         for flat in np.argsort(-similarities, axis=None, kind="stable"):
             row, column = np.unravel_index(flat, similarities.shape)
             if similarities[row, column] < self.settings.similarity:
@@ -103,7 +103,7 @@ class Tracker:
         usual = sorted(self._intervals)[(len(self._intervals) - 1) // 2] if self._intervals else 0.0
         return max(self.settings.patience, (_LEAST_FRAMES + 0.5) * usual)
 
-    def _similarities(self, poses: Poses, seconds: float) -> np.ndarray:
+    def _similarities(self, poses: Poses, placed: np.ndarray, seconds: float) -> np.ndarray:
         """OKS (P, known people), over the joints that are sure in the new frame, over all if none is; 0 where the known
         person has none of these.
         """
@@ -111,6 +111,10 @@ class Tracker:
             return np.zeros((len(poses), len(self._people)))
         known = np.stack([person.at(seconds) for person in self._people])  # (T, K, 2)
         areas = np.array([person.area for person in self._people])
+        if self._grouped:
+            # Who was seen by the face alone is as large as the body that is there now.
+            now = [pose_area(joints[there]) for joints, there in zip(poses.keypoints, placed, strict=True)]
+            areas = np.maximum(areas, np.array(now)[:, None])
         sure = poses.joint_scores >= SURE_JOINT
         sure[~sure.any(axis=1)] = True
         comparable = np.stack([person.known for person in self._people])

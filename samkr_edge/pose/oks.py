@@ -32,7 +32,7 @@ def oks(
     Args:
         joints: (P, K, 2) of the poses, in pixels.
         people: (G, K, 2) of the people, in the same pixels.
-        areas: (G,) of the people, in square pixels; 0 is similar to nothing but itself.
+        areas: (G,) of the people, or (P, G) by the pose, in square pixels; 0 is similar to nothing but itself.
         sigmas: (K,) fall-offs, see ``samkr_edge.pose.skeleton.Skeleton``.
         counted: bool, broadcast to (P, G, K): the joints to compare, usually the people's labelled ones.
     """
@@ -44,10 +44,12 @@ def oks(
 def joint_similarities(
     joints: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """The terms of ``oks``, float64 (P, G, K), of joints (P, K, 2), people (G, K, 2), areas (G,) and sigmas (K,)."""
+    """The terms of ``oks``, float64 (P, G, K), of joints (P, K, 2), people (G, K, 2), sigmas (K,) and areas
+    (G,) or (P, G).
+    """
     squares = ((joints[:, None] - people[None]) ** 2).sum(axis=3)
     variances = (2 * np.asarray(sigmas)) ** 2
-    return np.asarray(np.exp(-squares / (2 * variances * (areas[None, :, None] + np.spacing(1)))))
+    return np.asarray(np.exp(-squares / (2 * variances * (areas[..., None] + np.spacing(1)))))
 
 
 def box_area(width: float, height: float) -> float:

@@ -149,6 +149,20 @@ def test_a_joint_that_grouping_did_not_find_neither_moves_nor_enlarges_a_person(
     assert person.area == pytest.approx(pose_area(BODY), rel=1e-4)
 
 
+def test_who_is_first_seen_by_the_face_alone_stays_the_same_when_the_body_is_found() -> None:
+    """Walking by, 8 pixels a frame, of a face of 8 pixels: to the face alone that is far, to the body it is little."""
+    tracker = Tracker(COCO17, grouped=True)
+    body = BODY.copy()
+    body[:5] = [(0, -60), (-2, -62), (2, -62), (-4, -60), (4, -60)]
+    for frame, found in enumerate([5, 17, 17, 5, 9, 17]):
+        joints = (body + np.array((100 + 8 * frame, 100))).astype(np.float32)[None]
+        joints[0, found:] = joints[0, :found].mean(axis=0)  # where grouping leaves those that it did not find
+        scores = np.where(np.arange(17) < found, 0.8, 0.0).astype(np.float32)[None]
+        ids = tracker(Poses(joints, scores, scores.mean(axis=1)), frame / FPS).ids
+        assert ids is not None
+        assert ids.tolist() == [1]
+
+
 def test_a_person_of_whom_other_joints_are_found_is_somebody_new() -> None:
     tracker = Tracker(COCO17, grouped=True)
     for head_only in (True, False):
