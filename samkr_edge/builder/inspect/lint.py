@@ -250,6 +250,8 @@ def _float_sums(graph: Graph, sums: list[Any], int8: set[int]) -> Iterator[Findi
         beside = [n for n in made_by if n is not None and (n.op_type == "DequantizeLinear" or id(n) in int8)]
         if id(node) in int8 or not beside or not _is_quantized_later(graph, node):
             continue
+        if all(_sums_int8(graph, name) for name in node.input):
+            continue
         module = module_of(node.name)
         op = "resolution_sum" if ".sums." in module else "residual_add"
         yield Finding(
@@ -259,6 +261,18 @@ def _float_sums(graph: Graph, sums: list[Any], int8: set[int]) -> Iterator[Findi
             (module,),
             policy=f'match: "{module}", op: {op}, precision: int8',
         )
+
+
+def _sums_int8(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor is made of INT8 ones alone, summed and enlarged: a partial sum that a build for the CPU leaves
+    in float, where it is what tags are made of, and no policy changes.
+    """
+    node = graph.producer.get(tensor)
+    if node is None or node.op_type not in ("DequantizeLinear", "Add", "Resize"):
+        return False
+    if node.op_type == "DequantizeLinear":
+        return True
+    return all(_sums_int8(graph, name) for name in (node.input if node.op_type == "Add" else node.input[:1]))
 
 
 def _is_quantized_later(graph: Graph, node: Any) -> bool:

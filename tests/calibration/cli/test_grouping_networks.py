@@ -127,6 +127,7 @@ def test_the_build_for_a_cpu_computes_everything_between_those_in_int8(
 ) -> None:
     built = tmp_path / "ptq.cpu.onnx"
     assert run(["build", str(exported), "--target", "cpu", "-o", str(built)]) == 0
+    assert run(["inspect", str(built), "--strict"]) == 0
     settings = read_passport(built).settings
     assert settings["interleaved_bytes"] == 1
     # Heatmaps and tags are made of a sum of four maps by a float convolution: it is summed in float.
