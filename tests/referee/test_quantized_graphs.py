@@ -183,6 +183,23 @@ def test_int8_by_the_policy_for_these_cards_of_a_network_with_tags(build: Build,
     check_promises(engine, source)
 
 
+def test_no_kernel_pads_what_a_convolution_wrote_for_the_next(build: Build, tmp_path: Path) -> None:
+    """Behind 90 channels, a third of HRNet-W18's 270, as behind the 18 of its branch at stride 4."""
+    source = export(quantized(heads_network("samkr_w18", 14), "rtx"), tmp_path / "narrow.onnx", "int8")
+    engine = build(source)
+    layers = layers_of(engine)
+    bytes_of_convolutions = {
+        tensor.name
+        for layer in layers
+        if layer.role == "conv"
+        for tensor in layer.outputs
+        if tensor.dtype == "int8"
+    }
+    readers = [layer for layer in layers if bytes_of_convolutions & {tensor.name for tensor in layer.inputs}]
+    assert {layer.role for layer in readers} == {"conv"}
+    check_promises(engine, source)
+
+
 def test_a_scale_for_every_channel_moves_more_than_fp16(
     build: Build, int8_onnx: Path, without_quantizers: SerializedEngine
 ) -> None:

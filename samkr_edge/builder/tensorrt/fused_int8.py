@@ -5,7 +5,8 @@ per tensor and FP16 around it, it writes FP16, with bias, residual addend and Re
 separate kernel, which costs more traffic than INT8 saves. An FP16 convolution can fuse more arithmetic, including a
 conversion to bytes, but no rounding. So INT8 is kept where an existing kernel can write bytes:
 
-* an FP16 convolution with a ReLU whose result only INT8 convolutions read: it adds one half and truncates;
+* an FP16 convolution with a ReLU whose result only INT8 convolutions read: it adds one half and truncates; not of 18
+  channels, or another number that is no multiple of four;
 * an elementwise kernel (a concatenation, the taps of the adaptive convolutions).
 
 Not before the last convolutions, which are FP32: an FP16 convolution can write FP32, an INT8 one cannot. All other
@@ -25,6 +26,9 @@ from samkr_edge.onnx_graph.onnx_file import Q_DQ
 
 # INT8 units work on 16 channels or more at a time.
 FEWEST_CHANNELS = 16
+# INT8 convolutions read the bytes of four channels together. Of other numbers of channels the builder pads what a
+# convolution wrote, by a kernel that moves more than the bytes save; an elementwise kernel pads what it writes itself.
+CHANNELS_TOGETHER = 4
 # From here on, neighbouring FP16 numbers are a whole step apart, and one half is lost.
 LARGEST_BIAS = 1023.0
 # Skipped between a quantizer and the kernel that writes its input: they only rename or rearrange values.
@@ -165,14 +169,15 @@ def _written_as_bytes(graph: Graph, tensor: str, kept: set[str]) -> bool:
     convolution = _convolution_of(graph, tensor)
     if convolution is None or convolution.output[0] in kept:
         return False
+    kernel = _weight(graph, convolution)
+    if kernel is None or len(kernel) % CHANNELS_TOGETHER:
+        return False
     (step,) = _scales(graph, tensor)
     return _fits_half(graph, convolution, step)
 
 
 def _fits_half(graph: Graph, convolution: Any, step: float) -> bool:
     """Whether weights and bias in steps keep their bits in FP16, including the half that rounds."""
-    if _weight(graph, convolution) is None:
-        return False
     kernel, bias = _float_values(graph, convolution), _bias(graph, convolution)
     largest = [float(np.abs(values).max(initial=0.0)) / step for values in (kernel, bias)]
     return largest[0] <= LARGEST and largest[1] < LARGEST_BIAS

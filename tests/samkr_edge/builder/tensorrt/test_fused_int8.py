@@ -26,9 +26,10 @@ STEP = np.float32(np.float16(0.05))  # as FP16 has it
 
 
 class Writer:
-    """Nodes of a quantized network of one width, (1, 16, 12, 12) in and out."""
+    """Nodes of a quantized network of one width, (1, 16, 12, 12) in and out if that is 16."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = CHANNELS) -> None:
+        self.channels = channels
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {"step": STEP, "zero": np.int8(0)}
         self.random = np.random.default_rng(0)
@@ -44,7 +45,7 @@ class Writer:
     def conv(self, x: str, per_channel: bool = False, bias: bool = True, quantized: bool = True) -> str:
         """A 3x3 convolution with quantized weights; the name of its output."""
         name = f"weight_{len(self.nodes)}"
-        weight = self.random.normal(0, 0.15, (CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+        weight = self.random.normal(0, 0.15, (self.channels, self.channels, 3, 3)).astype(np.float32)
         largest = np.abs(weight).max(axis=(1, 2, 3)) if per_channel else np.abs(weight).max()
         self.constants[name] = weight
         self.constants[f"{name}_step"] = (largest / 127).astype(np.float32)
@@ -55,7 +56,7 @@ class Writer:
             name = self.op(
                 "DequantizeLinear", self.op("QuantizeLinear", name, *steps, **across), *steps, **across
             )
-        self.constants[f"bias_{name}"] = self.random.normal(0, 0.3, CHANNELS).astype(np.float32)
+        self.constants[f"bias_{name}"] = self.random.normal(0, 0.3, self.channels).astype(np.float32)
         return self.op(
             "Conv", x, name, *([f"bias_{name}"] if bias else []), kernel_shape=[3, 3], pads=[1] * 4
         )
@@ -68,7 +69,7 @@ class Writer:
     def model(self, y: str) -> onnx.ModelProto:
         used = {name for node in self.nodes for name in node.input}
         ends = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, CHANNELS, SIZE, SIZE))
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, self.channels, SIZE, SIZE))
             for name in ("x", y)
         ]
         constants = [
@@ -186,6 +187,13 @@ def test_in_a_row_of_blocks_every_second_convolution_stays_int8_and_no_sum_is_qu
     for node in model.graph.node:
         if node.op_type == "Add":
             assert not any(made[n].op_type == "DequantizeLinear" for n in node.input if n in made)
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(16, 1), (18, 0), (36, 1)])
+def test_bytes_whose_channels_the_builder_would_have_to_pad_are_not_written(channels: int, kept: int) -> None:
+    written = Writer(channels)
+    _, found = fused(written.model(written.block("x")))
+    assert (found.kept, found.truncated) == (kept, kept)
 
 
 def test_a_chain_alternates_and_a_result_with_other_readers_stays_float() -> None:
