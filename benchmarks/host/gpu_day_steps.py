@@ -7,7 +7,7 @@ from pathlib import Path
 
 # Runs a module of this checkout in the Python a step needs.
 CHILD_PROCESS = str(Path(__file__).resolve().parents[2] / "samkr_edge" / "child_process.py")
-MODELS = ("samkr_w32", "samkr_w32_nodc", "dekr_w32", "swahr_w32")
+MODELS = ("samkr_w32", "samkr_w32_nodc", "dekr_w32", "swahr_w32", "samkr_w18")
 BATCHES = (8, 1)
 
 

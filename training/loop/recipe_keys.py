@@ -40,7 +40,9 @@ def recipe_keys() -> list[Key]:
     names = [
         name
         for name in recipe_names()
-        if name.endswith(("_coco", "_crowdpose")) and "_from_" not in name  # which are variants
+        if name.endswith(("_coco", "_crowdpose"))
+        # which are variants, and networks of no paper
+        and not any(part in name for part in ("_from_", "_w18_"))
     ]
     papers = {name: load_recipe(name).model_dump(mode="json") for name in names}
     decodings = {name: model_config(values["model"]).decoding for name, values in papers.items()}

@@ -18,7 +18,7 @@ from training.ready.table import ready_network
 
 FROM_SCRATCH = "none"
 # Width of HRNet -> its authors' weights, trained on ImageNet, among the ready networks.
-_IMAGENET = {32: "zoo:hrnet_w32_imagenet", 48: "zoo:hrnet_w48_imagenet"}
+_IMAGENET = {width: f"zoo:hrnet_w{width}_imagenet" for width in (18, 32, 48)}
 
 
 def imagenet_start(config: ModelConfig) -> str | None:

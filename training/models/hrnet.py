@@ -112,7 +112,7 @@ class HRNet(nn.Module):
     With ``first_only`` the last module gives its stride-4 branch alone: (N, C, H / 4, W / 4), as HigherHRNet has it.
 
     Args:
-        width: channels of the stride-4 branch; 32 and 48 in the papers.
+        width: channels of the stride-4 branch; 32 and 48 in the papers, 18 for small devices.
         stem: channels of the two stem convolutions and inside the bottlenecks; 64 in the papers.
         bottlenecks: blocks of ``layer1``; 4 in the papers.
         modules: fuse modules of stages 2, 3 and 4; (1, 4, 3) in the papers.

@@ -1,4 +1,4 @@
-"""Named networks: the paper's, those it compares with, the rows of its ablation tables, and the demo's."""
+"""Named networks: the paper's, those it compares with, the rows of its ablation tables, small ones, and the demo's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _W32 = ModelConfig("samkr_w32", scale_branch=True)
 _W48 = ModelConfig("samkr_w48", width=48, input_size=(640, 640))
+# For small devices, and of no paper: the heads are W32's, the heatmaps' as wide as the backbone, as in W32's and W48's.
+_W18 = replace(_W32, name="samkr_w18", width=18)
 # Suffix of any name: one adaptive convolution per branch, as in the paper's text; its printed numbers imply two.
 ONE_BLOCK = "_1block"
 _DEKR: dict[str, Any] = {"channels": 15, "groups": 0, "scale_branch": False}
@@ -42,6 +44,8 @@ _ZOO: tuple[ModelConfig, ...] = (
     _W48,
     replace(_W32, name="dekr_w32", **_DEKR),
     replace(_W48, name="dekr_w48", **_DEKR),
+    _W18,
+    replace(_W18, name="dekr_w18", **_DEKR),
     replace(_W32, name="samkr_w32_nodc", deformable=False),
     replace(_W48, name="samkr_w48_nodc", deformable=False),
     replace(_W32, name="dekr_w32_nodc", deformable=False, **_DEKR),

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from samkr_edge.errors import SamkrError
 from samkr_edge.ready_name import PREFIX
 
-_MMPOSE = "https://download.openmmlab.com/mmpose"
+_OPENMMLAB = "https://download.openmmlab.com"
+_MMPOSE = f"{_OPENMMLAB}/mmpose"
 _DEKR = f"{_MMPOSE}/v1/body_2d_keypoint/dekr"
 
 
@@ -92,15 +93,15 @@ def _higherhrnet(width: int, data: str, keypoints: int, ap: float, digits: str, 
     )
 
 
-def _hrnet(width: int, digits: str) -> ReadyNetwork:
+def _hrnet(width: int, digits: str, address: str, by: str = "mmpose") -> ReadyNetwork:
     return ReadyNetwork(
         f"hrnet_w{width}_imagenet",
         f"samkr_w{width}",
         17,
-        by="HRNet, kept by mmpose",
+        by=f"HRNet, kept by {by}",
         trained_on="ImageNet",
         licence="MIT",
-        address=f"{_MMPOSE}/pretrain_models/hrnet_w{width}-{digits}.pth",
+        address=f"{address}-{digits}.pth",
         sha256=digits,
         whole=False,
     )
@@ -114,8 +115,10 @@ NETWORKS: tuple[ReadyNetwork, ...] = (
     _higherhrnet(32, "coco", 17, 67.7, "8ae85183", "20200713"),
     _higherhrnet(48, "coco", 17, 68.6, "60fedcbc", "20200712"),
     _higherhrnet(32, "crowdpose", 14, 65.5, "1aa4a132", "20201017"),
-    _hrnet(32, "36af842e"),
-    _hrnet(48, "8ef0771d"),
+    # Its authors' hrnetv2_w18_imagenet_pretrained.pth lies on a drive; mmpose keeps no copy, mmsegmentation's is this.
+    _hrnet(18, "00eb2006", f"{_OPENMMLAB}/pretrain/third_party/hrnetv2_w18", "mmsegmentation"),
+    _hrnet(32, "36af842e", f"{_MMPOSE}/pretrain_models/hrnet_w32"),
+    _hrnet(48, "8ef0771d", f"{_MMPOSE}/pretrain_models/hrnet_w48"),
     ReadyNetwork(
         "samkr_tiny",
         "samkr_tiny",

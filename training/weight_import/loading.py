@@ -61,7 +61,7 @@ class Foreign:
         path: the file.
         tensors: names as in the file, without wrappers, to tensors.
         keypoints: K of the heatmap head; None for a bare backbone.
-        width: channels of the stride-4 branch, 32 or 48 in the papers.
+        width: channels of the stride-4 branch; 18, 32 and 48 are published.
     """
 
     kind: str

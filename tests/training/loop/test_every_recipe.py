@@ -48,8 +48,8 @@ def test_it_makes_two_steps(name: str, people_folder: Path, crowd_folder: Path, 
     two_steps(recipe, slim(recipe, keypoints), folder, tmp_path)
 
 
-def test_the_whole_samkr_w32_makes_two_steps(people_folder: Path, tmp_path: Path) -> None:
-    two_steps(load_recipe("samkr_w32_coco", QUICK), model_config("samkr_w32"), people_folder, tmp_path)
+def test_the_whole_samkr_w18_makes_two_steps(people_folder: Path, tmp_path: Path) -> None:
+    two_steps(load_recipe("samkr_w18_coco", QUICK), model_config("samkr_w18"), people_folder, tmp_path)
 
 
 def test_every_model_of_the_paper_has_a_recipe() -> None:
@@ -67,7 +67,16 @@ def test_the_total_batch_is_the_papers(name: str) -> None:
     recipe = load_recipe(name)
     others = {"higherhrnet_w32": 48, "swahr_w32": 160, "swahr_w48": 80}
     assert recipe.batch_size * recipe.accumulate == others.get(recipe.model, 40)
-    assert (recipe.loss.kind == "swahr") == (recipe.model in ("samkr_w32", "swahr_w32", "swahr_w48"))
+    swahr = ("samkr_w18", "samkr_w32", "swahr_w32", "swahr_w48")
+    assert (recipe.loss.kind == "swahr") == (recipe.model in swahr)
+
+
+@pytest.mark.parametrize("system", ["samkr", "dekr"])
+@pytest.mark.parametrize("data", ["coco", "crowdpose"])
+def test_small_networks_are_trained_as_the_papers_train_w32(system: str, data: str) -> None:
+    own = {"name": "same", "model": "same"}
+    small, papers = (load_recipe(f"{system}_w{width}_{data}").model_copy(update=own) for width in (18, 32))
+    assert small == papers
 
 
 @pytest.mark.parametrize("name", recipe_names())

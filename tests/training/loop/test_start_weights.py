@@ -42,14 +42,15 @@ def other(network: PoseNet, *starts: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", [*model_names(), "samkr_w48_1block"])
 def test_every_network_of_the_papers_has_an_official_backbone_and_no_other(name: str) -> None:
     config = model_config(name, 14)
-    expected = {32: "zoo:hrnet_w32_imagenet", 48: "zoo:hrnet_w48_imagenet", 16: None}
-    assert imagenet_start(config) == expected[config.width]
+    published = {width: f"zoo:hrnet_w{width}_imagenet" for width in (18, 32, 48)}
+    assert imagenet_start(config) == published.get(config.width)
+    assert (config.width in published) is ("tiny" not in name)
     for changed in (
         {"stem_channels": 32},
         {"bottlenecks": 1},
         {"stage_modules": (1, 1, 1)},
         {"blocks": 2},
-        {"width": 18},
+        {"width": 30},
     ):
         assert imagenet_start(replace(config, **changed)) is None
 

@@ -16,7 +16,8 @@ from training.models.macs import count_cost
 from training.models.subspace_attention import SubspaceAttention
 from training.models.zoo import build_model, model_config, model_names
 
-# Parameters and GMACs counted on the official code (DEKR) and worked out for SAMKR's structures.
+# Parameters and GMACs counted on the official code (DEKR, its W18 with that width alone changed) and worked out for
+# SAMKR's structures.
 COSTS = [
     ("dekr_w32", 17, 29_561_182, 45.385),
     ("dekr_w48", 17, 65_684_590, 141.527),
@@ -36,6 +37,9 @@ COSTS = [
     ("dekr_w32", 14, 29_522_071, 44.749),
     ("dekr_w48", 14, 65_634_631, 140.256),
     ("samkr_w48", 14, 65_655_603, 140.765),
+    ("dekr_w18", 17, 9_740_920, 20.043),
+    ("samkr_w18", 17, 9_758_736, 20.313),
+    ("samkr_w18", 14, 9_725_973, 19.785),
     ("samkr_w32_1block", 17, 29_528_066, 44.831),
     ("samkr_w48_1block", 17, 65_655_554, 140.766),
     ("samkr_w32_1block", 14, 29_494_799, 44.293),
