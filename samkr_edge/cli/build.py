@@ -175,6 +175,7 @@ def build(
 
 def _build_for_cpu(model: Path, out: Path, dry_run: bool, as_json: bool) -> None:
     from samkr_edge.builder.cpu.build import build_cpu
+    from samkr_edge.builder.cpu.retarget import PASSES
     from samkr_edge.cli.console import emit
 
     if dry_run:
@@ -188,11 +189,9 @@ def _build_for_cpu(model: Path, out: Path, dry_run: bool, as_json: bool) -> None
     built = build_cpu(model, out)
     source_mb, built_mb = (path.stat().st_size / 1e6 for path in (model, out))
     done = built.passport.settings
-    how = "graph unchanged"
+    made = [f"{done[one.field]} {one.words}" for one in PASSES if done.get(one.field)]
+    how = ", ".join(made) or "graph unchanged"
     if done["retargeted"]:
-        from samkr_edge.builder.cpu.retarget import PASSES
-
-        made = [f"{done[one.field]} {one.words}" for one in PASSES if done[one.field]]
         how = f"retargeted for x86: {', '.join(made) or 'nothing to change'}"
     emit(
         {

@@ -11,6 +11,7 @@ from typing import Any
 from samkr_edge import __version__
 from samkr_edge.builder.check.agreement import Agreement, judge
 from samkr_edge.builder.check.probe import PROBE_KEY
+from samkr_edge.builder.cpu.centers_alone import compute_offsets_at_centers
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind, require_writable
 from samkr_edge.machine.cpu import cpu_device
@@ -38,8 +39,8 @@ class Built:
 def build_cpu(source: Path, out: Path) -> Built:
     """Build ``source`` for this machine's CPU.
 
-    On x86 the graph is retargeted (``retarget``). On ARM the kernels want the signed Q/DQ as exported; only channels
-    whose biases would be clipped are changed.
+    On x86 the graph is retargeted (``retarget``). On ARM the kernels want the signed Q/DQ as exported: only channels
+    whose biases would be clipped are changed, and offsets that are read at centres alone are computed there alone.
 
     Raises:
         SamkrError: SE-A23 no such file, SE-B87 not ONNX or cut off, SE-A21 and SE-A27 not a samkr-edge model, SE-A26 in
@@ -108,9 +109,15 @@ def _for_this_cpu(model: Any) -> tuple[bytes, dict[str, Any]]:
     if platform.machine() in ("x86_64", "AMD64"):
         model, done = retarget(model)
         settings = {"retargeted": True, "activations": "unsigned", **done}
-    elif widened := fit_biases(signed := Graph(model)):
-        model = signed.write()
-        settings["widened_channels"] = widened
+    else:
+        signed = Graph(model)
+        done = {
+            "blocks_at_centers": compute_offsets_at_centers(signed),
+            "widened_channels": fit_biases(signed),
+        }
+        if any(done.values()):
+            model = signed.write()
+            settings |= {field: count for field, count in done.items() if count}
     _drop_probe(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = TARGET_KEY, "cpu"
@@ -155,8 +162,15 @@ def _no_half_beside_int8(path: Path) -> SamkrError:
 
 
 def _compare(source: OnnxFile, built: bytes, card: ModelCard) -> Agreement:
-    from samkr_edge.builder.check.maps import run_maps
+    from samkr_edge.builder.check.candidates import judge_candidates
+    from samkr_edge.builder.check.maps import opened, run_maps
     from samkr_edge.builder.check.reference import reference_of
 
     reference, images = reference_of(source, card)
-    return judge(reference, run_maps(decode_onnx(built), images), card, card.precision)
+    model = decode_onnx(built)
+    if any(name in node.outputs for node in model.nodes for name in card.maps[1:]):
+        return judge(reference, run_maps(model, images), card, card.precision)
+    with opened(
+        model, card.outputs
+    ) as runner:  # its offsets are computed at centres alone: there is no such map
+        return judge_candidates(reference, runner.run(images), card, card.precision)

@@ -85,8 +85,7 @@ def runs_here() -> bool:
     return True
 
 
-# A placeholder while the graph is being changed: inputs features (N, B*c, H, W), affine parameters (N, B*6, H, W),
-# kernel (B*c, c, 3, 3) and bias; attributes group (B), rows (H) and columns (W).
+# A placeholder while the graph is being changed: see adaptive_of.
 _ADAPTIVE = "AdaptiveConv"
 
 
@@ -107,7 +106,7 @@ def use_deform_conv(graph: Graph) -> int:
         return 0
     found = 0
     for node in list(graph.nodes):
-        if node.op_type == "GridSample" and (replaced := _adaptive(graph, node)) is not None:
+        if node.op_type == "GridSample" and (replaced := adaptive_of(graph, node)) is not None:
             convolution, adaptive = replaced
             graph.nodes[graph.nodes.index(convolution)] = adaptive
             found += 1
@@ -140,8 +139,12 @@ def _is_large(graph: Graph, node: Any) -> bool:
     return integers(node)["group"] > 1 and _taps_bytes(graph, node) > LARGEST_TAPS
 
 
-def _adaptive(graph: Graph, node: Any) -> tuple[Any, Any] | None:
-    """The convolution after a GridSample, and both as one adaptive convolution; None with other neighbours."""
+def adaptive_of(graph: Graph, node: Any) -> tuple[Any, Any] | None:
+    """The convolution after a GridSample, and both as one adaptive convolution; None with other neighbours.
+
+    The latter is a node that is not in the graph, with inputs features (N, B*c, H, W), affine parameters
+    (N, B*6, H, W), kernel (B*c, c, 3, 3) and bias, and with attributes group (B), rows (H) and columns (W).
+    """
     source = _produced_by(graph, node.input[0], "Reshape")
     grid = _produced_by(graph, node.input[1], "Reshape")
     affine = _affine_convolution(graph, node.input[1])

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from samkr_edge.builder.cpu import deform
 from samkr_edge.builder.cpu.absorbed_relus import absorb_relus
 from samkr_edge.builder.cpu.byte_enlargements import enlarge_bytes
+from samkr_edge.builder.cpu.centers_alone import compute_offsets_at_centers
 from samkr_edge.builder.cpu.folded_weights import fold_weights
 from samkr_edge.builder.cpu.hoisted_quantizers import hoist_quantizers
 from samkr_edge.builder.cpu.idle_quantizers import drop_idle_quantizers
@@ -41,6 +42,8 @@ class Pass(NamedTuple):
 PASSES = (
     Pass("dropped_quantizers", "idle quantizers dropped", drop_idle_quantizers),
     Pass("merged_quantizers", "quantizers merged", merge_quantizers),
+    # Before the samplings that are left become DeformConv.
+    Pass("blocks_at_centers", "adaptive blocks at centres alone", compute_offsets_at_centers),
     Pass("deform_convolutions", "samplings as DeformConv", deform.use_deform_conv),
     # After the offset heads' branches, whose thin convolutions are grouped until they are split.
     Pass("thin_convolutions", "thin convolutions transposed", transpose_thin_convolutions),

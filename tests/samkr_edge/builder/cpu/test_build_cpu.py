@@ -62,6 +62,25 @@ def test_on_arm_the_signed_graph_stays_as_exported(
     assert onnx.load(result.path).graph == onnx.load(int8_onnx).graph
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_offsets_that_a_graph_reads_at_centres_are_computed_there_alone(
+    float_network: Any, exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    from training.without_attention import without_attention
+
+    monkeypatch.setattr(builder.platform, "machine", lambda: machine)
+    source = tmp_path / "plain.onnx"
+    exported.export(without_attention(float_network), source, decode="graph")
+    result = build_cpu(source, tmp_path / "plain.cpu.onnx")
+    assert result.passport.settings["blocks_at_centers"] == 1
+    assert result.agreement.holds
+    image = np.random.default_rng(5).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    for expected, found in zip(
+        load_model(source).runner.run(image), load_model(result.path).runner.run(image), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def refused(source: Path, out: Path) -> str:
     with pytest.raises(SamkrError) as caught:
         build_cpu(source, out)
