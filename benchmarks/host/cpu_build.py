@@ -1,10 +1,13 @@
 """What `build --target cpu` wins: ONNX Runtime FP32 and INT8 of one network, one process, one thread, interleaved.
 
     python -m benchmarks.host.cpu_build --untrained samkr_w32 -o benchmarks/results/cpu_build_w32.json
+    python -m benchmarks.host.cpu_build --untrained dekr_w32 -o benchmarks/results/cpu_build_dekr_w32.json
     python -m benchmarks.host.cpu_build --float fp32.onnx --int8 qat.onnx -o cpu_build.json
 
 Contenders: the exported FP32 model as ONNX Runtime runs it, both models built, and, where openvino and nncf are
-installed, OpenVINO FP32 and NNCF's INT8 of the same exported FP32 model. Every round runs each contender once, in a
+installed, OpenVINO in FP32 and in bfloat16 and NNCF's INT8 of the same exported FP32 model. Of a network without
+attention also both built from a graph that decodes itself, which computes offsets at centres alone: ``..._centers``
+ends with people, all others with maps. Every round runs each contender once, in a
 new order; medians over the rounds, speed-ups as medians of the rounds' ratios. Wall and CPU time: they differ where
 other processes took the core meanwhile, and then CPU time is the one to compare. A profile by operation follows, of
 each node's fastest run. Weights do not change speed: --untrained is enough for that, and says nothing of accuracy.
@@ -77,7 +80,9 @@ def main() -> None:
 
 
 def make_models(arguments: argparse.Namespace, work: Path) -> dict[str, Path]:
-    """The three ONNX Runtime models; those already in the work folder are reused."""
+    """The models of ONNX Runtime; those already in the work folder are reused."""
+    from training.models.zoo import model_config
+
     exported, quantized = arguments.float, arguments.int8
     if arguments.untrained:
         name = arguments.untrained
@@ -93,6 +98,15 @@ def make_models(arguments: argparse.Namespace, work: Path) -> dict[str, Path]:
     }
     for source, name in ((exported, "ort_fp32_built"), (quantized, "ort_int8_built")):
         make(models[name], "build", str(source), "--target", "cpu", "-o", str(models[name]))
+    if arguments.untrained and not model_config(arguments.untrained).groups:
+        for start, options, name in (
+            (arguments.untrained, ["--untrained"], "ort_fp32_centers"),
+            (str(work / "ptq.pt"), [], "ort_int8_centers"),
+        ):
+            decoding = work / f"{name}.onnx"
+            make(decoding, "export", start, *options, "--decode", "graph", "-o", str(decoding))
+            models[name] = decoding.with_suffix(".cpu.onnx")
+            make(models[name], "build", str(decoding), "--target", "cpu", "-o", str(models[name]))
     return models
 
 
@@ -111,7 +125,7 @@ def open_session(path: Path, threads: int) -> Runner:
 
 
 def open_vino(path: Path, kept: Path, threads: int) -> dict[str, Runner]:
-    """OpenVINO FP32 and NNCF INT8; empty if either package is not installed."""
+    """OpenVINO FP32, bfloat16 and NNCF INT8; empty if either package is not installed."""
     try:
         nncf, openvino = (importlib.import_module(name) for name in ("nncf", "openvino"))
     except ImportError:
@@ -129,15 +143,19 @@ def open_vino(path: Path, kept: Path, threads: int) -> dict[str, Runner]:
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "f32",
         "ENABLE_CPU_PINNING": False,
     }
 
-    def runner(model: Any) -> Runner:
-        request = core.compile_model(model, "CPU", options).create_infer_request()
+    def runner(model: Any, floats: str = "f32") -> Runner:
+        hinted = {**options, "INFERENCE_PRECISION_HINT": floats}
+        request = core.compile_model(model, "CPU", hinted).create_infer_request()
         return lambda image: request.infer({0: image})
 
-    return {"openvino_fp32": runner(network), "openvino_nncf_int8": runner(quantized)}
+    return {
+        "openvino_fp32": runner(network),
+        "openvino_bf16": runner(network, "bf16"),
+        "openvino_nncf_int8": runner(quantized),
+    }
 
 
 def measure(
