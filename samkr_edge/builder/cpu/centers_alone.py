@@ -27,6 +27,8 @@ from samkr_edge.builder.cpu.adaptive_places import (
 from samkr_edge.builder.cpu.deform import adaptive_of
 from samkr_edge.onnx_graph.graph import Graph, integers
 
+# Its field in a passport.
+AT_CENTERS = "blocks_at_centers"
 # A place costs as much as so many of a whole map, whose kernel is faster.
 _DEARER = 2.5
 

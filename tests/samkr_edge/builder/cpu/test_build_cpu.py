@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from samkr_edge.builder.cpu import adaptive_places
 from samkr_edge.builder.cpu import build as builder
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
@@ -62,23 +63,38 @@ def test_on_arm_the_signed_graph_stays_as_exported(
     assert onnx.load(result.path).graph == onnx.load(int8_onnx).graph
 
 
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_offsets_that_a_graph_reads_at_centres_are_computed_there_alone(
-    float_network: Any, exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
-) -> None:
+@pytest.fixture(scope="module")
+def without_attention(float_network: Any, exported: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network without attention, with decoding in the graph."""
     from training.without_attention import without_attention
 
+    path = tmp_path_factory.mktemp("plain") / "plain.onnx"
+    exported.export(without_attention(float_network), path, decode="graph")
+    return path
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_offsets_that_a_graph_reads_at_centres_are_computed_there_alone(
+    without_attention: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
     monkeypatch.setattr(builder.platform, "machine", lambda: machine)
-    source = tmp_path / "plain.onnx"
-    exported.export(without_attention(float_network), source, decode="graph")
-    result = build_cpu(source, tmp_path / "plain.cpu.onnx")
+    result = build_cpu(without_attention, tmp_path / "plain.cpu.onnx")
     assert result.passport.settings["blocks_at_centers"] == 1
     assert result.agreement.holds
     image = np.random.default_rng(5).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
     for expected, found in zip(
-        load_model(source).runner.run(image), load_model(result.path).runner.run(image), strict=True
+        load_model(without_attention).runner.run(image),
+        load_model(result.path).runner.run(image),
+        strict=True,
     ):
         np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_offsets_at_centres_that_are_none_of_the_maps_are_found(
+    without_attention: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaptive_places, "_TAPS_Y", adaptive_places._TAPS_X)
+    assert refused(without_attention, tmp_path / "plain.cpu.onnx") == "SE-B53"
 
 
 def refused(source: Path, out: Path) -> str:
@@ -128,7 +144,7 @@ def test_a_place_that_cannot_be_written_is_named(float_onnx: Path, tmp_path: Pat
 def test_a_pass_that_breaks_the_graph_is_found_before_anything_is_written(
     float_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(model: Any) -> tuple[Any, dict[str, int]]:
+    def broken(model: Any, *_: str) -> tuple[Any, dict[str, int]]:
         for node in model.graph.node:
             if node.op_type == "Relu":
                 node.op_type = "Neg"
