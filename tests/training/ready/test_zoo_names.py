@@ -67,7 +67,7 @@ def test_the_servers_say_how_large_the_files_are(
 
 
 # They take what `export` or `build` made, and what is written.
-BUILT = {"bundle add", "inspect model"}
+BUILT = {"bundle add", "bundle model", "bundle triton", "inspect model"}
 
 
 def test_whatever_takes_a_checkpoint_takes_a_ready_network() -> None:
