@@ -23,12 +23,16 @@ class ProfileSection(BaseModel):
 class PowerMode(ProfileSection):
     """A power mode by name (ids differ between boards): live SMs and the GPU's highest clock in MHz.
 
-    ``super`` marks the modes of JetPack 6.2's Super configuration, which has its own names and default.
+    ``super`` marks the modes of JetPack 6.2's Super configuration, which has its own names and default. ``watts`` is
+    the module's budget, None where a mode has none (MAXN); ``bandwidth_gbs`` is given where it differs from the
+    profile's.
     """
 
     name: str
     sms: int = Field(ge=1)
     mhz: int | None = Field(default=None, ge=1)
+    watts: float | None = Field(default=None, gt=0)
+    bandwidth_gbs: float | None = Field(default=None, gt=0)
     super: bool = False
     default: bool = False
 
@@ -55,6 +59,8 @@ class Target(ProfileSection):
         sms: streaming multiprocessors with all of them live.
         max_mhz: the GPU's highest clock in any mode.
         memory_gb, bandwidth_gbs: capacity and GB/s.
+        l2_mb: L2 cache of the GPU, MB of 2^20 bytes.
+        watts: the card's power limit; a Jetson's is that of its power modes.
         int8_tops, fp16_tflops: dense peak of the GPU alone, at its highest clock; None where not published.
         dla_cores: deep-learning accelerators; ``dla_int8_tops`` the dense peak of each.
         jetpack: JetPack versions that run on it; see ``targets.jetpack``.
@@ -78,6 +84,8 @@ class Target(ProfileSection):
     max_mhz: int | None = Field(default=None, ge=1)
     memory_gb: float | None = Field(default=None, gt=0)
     bandwidth_gbs: float | None = Field(default=None, gt=0)
+    l2_mb: float | None = Field(default=None, gt=0)
+    watts: float | None = Field(default=None, gt=0)
     int8_tops: float | None = Field(default=None, gt=0)
     fp16_tflops: float | None = Field(default=None, gt=0)
     dla_cores: int = Field(default=0, ge=0)
