@@ -26,12 +26,12 @@ from samkr_edge.builder.check.people import clear_people, refuse_blind
 from samkr_edge.builder.check.probe import PROBE_KEY, Probe, probe_batch
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
+from samkr_edge.input_size import is_possible, nearest
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.model_card_check import require_offsets
 from training import fp8_nodes
 from training.checkpoint import refuse_broken_weights
 from training.data.rendered.probe import rendered_probe
-from training.input_size import is_possible, nearest
 from training.models.decode_graph import DecodeGraph, DeployPoses
 from training.models.deploy import DeployNet
 from training.models.fold import fold_batch_norms

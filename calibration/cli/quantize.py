@@ -101,9 +101,9 @@ def quantize(
     from calibration.policy import changed_policy, load_policy
     from calibration.ptq import quantize_network
     from samkr_edge.cli.console import emit
+    from samkr_edge.input_size import parse_size
     from samkr_edge.progress import progress
     from training.checkpoint import Checkpoint, network_of, save_checkpoint
-    from training.input_size import parse_size
 
     use_threads(threads)
     chosen = changed_policy(

@@ -157,9 +157,10 @@ def _photo_steps(
 ) -> list[CommandStep]:
     """The steps on people's own pictures; what can be refused is refused before a network is downloaded."""
     from samkr_edge.frames.photo_set import photo_files
+    from samkr_edge.input_size import parse_size
 
     scale = QUICK_PHOTOS if quick else FULL_PHOTOS
-    height, width = resolve("training.input_size:parse_size")(size or f"{scale.size}x{scale.size}")
+    height, width = parse_size(size or f"{scale.size}x{scale.size}")
     photo_files(photos)
     return photo_plan(out, network or NETWORK, photos, f"{height}x{width}", scale, threads)
 

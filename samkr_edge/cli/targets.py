@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samkr_edge.cli.options import AsJson
+from samkr_edge.cli.unused_options import refuse_unused
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
@@ -17,9 +18,21 @@ if TYPE_CHECKING:
 
 def targets(
     name: Annotated[str | None, typer.Argument(help="Show one target; `auto`: this device.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="The least time of this network (zoo name or exported ONNX file) on every target."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="With --network: input HxW, multiples of 32 [default: the network's].")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="With --network: images of an inference.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Device profiles: what a model can be built for, and what a device cannot do.
+
+    With --network, the lower bound of the network's time on every target, in every power mode and precision: per layer
+    the larger of its multiply-accumulates over the dense peak and its bytes over the bandwidth. A bound, not a
+    measurement.
 
     Examples:
 
@@ -28,6 +41,10 @@ def targets(
       samkr-edge targets jetson-orin-nano
 
       samkr-edge targets auto
+
+      samkr-edge targets --network samkr_w32
+
+      samkr-edge targets jetson-orin-nano --network qat.onnx --size 256x256
     """
     from dataclasses import asdict
 
@@ -38,6 +55,12 @@ def targets(
     from samkr_edge.terminal import say
     from targets.profile import all_targets, broken_profiles
 
+    refuse_unused("--network NAME", network, {"--size": size, "--batch": batch})
+    if network is not None:
+        from samkr_edge.cli.targets_network import network_bounds
+
+        network_bounds(network, None if name is None else find_target(name), size, batch, as_json)
+        return
     if name is not None:
         device = running_device() if name == "auto" else None
         target = target_of(device) if device else find_target(name)

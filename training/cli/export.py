@@ -113,10 +113,10 @@ def export(
     """
     from samkr_edge.builder.check.probe import parse_probe
     from samkr_edge.cli.console import emit
+    from samkr_edge.input_size import parse_size
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
     from training.data.rendered.probe import rendered_probe
     from training.export import check_request, export_onnx
-    from training.input_size import parse_size
 
     judging = {"--split": split, "--limit": limit, "--anyway": anyway or None, "--max-drop": max_drop}
     refuse_unused("--without attention", without, {"--data": data, **judging, "--max-moved": max_moved})

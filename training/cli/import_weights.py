@@ -69,9 +69,9 @@ def import_weights(
 
     from samkr_edge.cli.console import emit
     from samkr_edge.evaluation.rescoring import save_rescoring
+    from samkr_edge.input_size import parse_size
     from training.checkpoint import save_checkpoint
     from training.imported import import_network, rescoring_beside
-    from training.input_size import parse_size
     from training.models.zoo import model_config
 
     if model == RESCORING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from samkr_edge.input_size import STEP, is_possible, nearest
 from samkr_edge.pose.decode_settings import DECODE_LIMITS, DecodeSettings
 from samkr_edge.pose.grouping_settings import GROUPING_LIMITS, GroupingSettings
 from training.data.settings import AugmentSettings, Crop, Extent
-from training.input_size import STEP, is_possible, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.network_name import unknown_network
 from training.models.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -87,13 +86,7 @@ def model_config(name: str, keypoints: int = 17) -> ModelConfig:
         if config.name == (name.removesuffix(ONE_BLOCK) if config.adaptive_blocks else name):
             blocks = 1 if name.endswith(ONE_BLOCK) else config.adaptive_blocks
             return replace(config, name=name, keypoints=keypoints, adaptive_blocks=blocks)
-    near = difflib.get_close_matches(name, model_names(), n=3, cutoff=0.4)
-    raise SamkrError(
-        "SE-U01",
-        f"there is no model named {name!r}",
-        {"nearest": ", ".join(near) or None},
-        fix="samkr-edge models",
-    )
+    raise unknown_network(name, model_names(), fix="samkr-edge models")
 
 
 def build_model(config: ModelConfig) -> PoseNet:

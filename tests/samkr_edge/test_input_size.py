@@ -6,7 +6,7 @@ import pytest
 
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
-from training.input_size import parse_size
+from samkr_edge.input_size import parse_size
 from training.loop.recipe_file import load_recipe
 
 
