@@ -35,6 +35,7 @@ from samkr_edge.files.one_file import refuse_replaced
 if TYPE_CHECKING:
     from benchmarks.measure.accuracy import Accuracy
     from samkr_edge.pose_model import PoseModel
+    from samkr_edge.roofline.against_bound import AgainstBound
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def _measured(
     accuracy = _accuracy(plan, opened, progress)
     against_fp32 = _against_fp32(opened, progress)
     energy = _energy(plan, opened, images, progress)
+    bounds, no_bounds = _bounds(plan, opened, progress)
     samples = _save_samples(plan, opened, samples_folder, progress)
     rows = [
         measured_row(
@@ -86,6 +88,7 @@ def _measured(
             against_fp32=against_fp32.get(name),
             memory=memory.get(name),
             energy=energy.of.get(name),
+            bound=bounds.get(name),
             trained_on=name in opened.seen.models or str(plan.rescore) in opened.seen.models,
         )
         for name, model in opened.models.items()
@@ -95,7 +98,7 @@ def _measured(
     refuse_replaced(
         {opened.files[name]: digest for name, digest in opened.hashes.items()}, "nothing was written"
     )
-    return _results(plan, opened, run, sensors, power_modes, len(images), rows, energy, samples)
+    return _results(plan, opened, run, sensors, power_modes, len(images), rows, energy, samples, no_bounds)
 
 
 def _results(
@@ -108,6 +111,7 @@ def _results(
     rows: list[ModelResult],
     energy: _EnergyByModel,
     samples: str | None,
+    no_bounds: list[str],
 ) -> Results:
     """All measurements, with the verdict."""
     from samkr_edge.doctor.environment import environment
@@ -129,7 +133,7 @@ def _results(
         dataset=facts,
         protocol=opened.measured_by,
         verdict=verdict.sentence,
-        notes=[*verdict.notes, *opened.seen.notes, *_notes(opened.models, opened.protocol)],
+        notes=[*verdict.notes, *opened.seen.notes, *_notes(opened.models, opened.protocol), *no_bounds],
         recommended=verdict.recommended,
         models=rows,
         power=energy.meter,
@@ -244,6 +248,25 @@ def _energy(plan: Plan, opened: Opened, images: list[np.ndarray], progress: Prog
         meter, energy = measure_energy(opened.models, images, source)
     missing = [name for name in opened.models if name not in energy]
     return _EnergyByModel(meter, energy, f"too few readings for {', '.join(missing)}" if missing else None)
+
+
+def _bounds(plan: Plan, opened: Opened, progress: Progress) -> tuple[dict[str, AgainstBound], list[str]]:
+    """The lower bound of each model's network, and why the others have none."""
+    if not plan.bound:
+        return {}, []
+    from benchmarks.measure.bounds import measure_bound
+
+    found: dict[str, AgainstBound] = {}
+    without = []
+    with progress("bounds", len(opened.models), unit="models") as advance:
+        for name, model in opened.models.items():
+            one = measure_bound(model, opened.files[name], plan.threads)
+            if isinstance(one, str):
+                without.append(f"{name} has no bound: {one}")
+            else:
+                found[name] = one
+            advance(1)
+    return found, without
 
 
 def _save_samples(plan: Plan, opened: Opened, folder: Path | None, progress: Progress) -> str | None:

@@ -42,6 +42,7 @@ class Plan:
         mode, batch: one image after the other, or ``offline`` in batches of this size.
         power: measure energy too, if there is a meter.
         memory: measure peak memory too, in a separate process for each model.
+        bound: compare each network with the lower bound of its time here.
         samples: images with predictions to save.
         max_drop: AP budget of the verdict.
         anyway: measure train-fit AP if a model was trained on these images.
@@ -65,6 +66,7 @@ class Plan:
     batch: int = 1
     power: bool = False
     memory: bool = True
+    bound: bool = False
     samples: int = 6
     max_drop: float | None = None
     anyway: bool = False

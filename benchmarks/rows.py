@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.measure.bounds import lower_bound
 from benchmarks.measure.int8_share import int8_share
 from benchmarks.measure.latency import LatencyRun, latency_stats, speed_up, split
 from benchmarks.measure.stability import reasons_of_model
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.measure.accuracy import Accuracy
     from benchmarks.measure.sensors import Sensors
     from samkr_edge.pose_model import PoseModel
+    from samkr_edge.roofline.against_bound import AgainstBound
 
 
 def row_names(models: Sequence[PoseModel]) -> list[str]:
@@ -59,6 +61,7 @@ def measured_row(
     against_fp32: AgainstFp32 | None = None,
     memory: MemoryMb | None = None,
     energy: Energy | None = None,
+    bound: AgainstBound | None = None,
     trained_on: bool = False,
 ) -> ModelResult:
     """The row of a model file: its times, and its speed against the baseline's in the same run."""
@@ -88,6 +91,7 @@ def measured_row(
         memory_mb=memory,
         int8_share=int8_share(path),
         energy=energy,
+        bound=None if bound is None else lower_bound(bound, split(frames).network),
         paper=PaperResult(ap=figure.ap, where=figure.where, latency_ms=figure.latency_ms) if figure else None,
         stable=not reasons,
         reasons=reasons,

@@ -94,6 +94,26 @@ class PowerFacts(_Strict):
     idle_watts: float = Field(description="subtracted from every model's watts")
 
 
+class LayerAgainstBound(_Strict):
+    """A module of the network, or a kind of operation that belongs to none: its time and its lower bound."""
+
+    module: str
+    ms: float
+    bound_ms: float
+    by: str = Field(description="compute or bandwidth; empty without a bound")
+
+
+class LowerBound(_Strict):
+    """The least time of the network by what this device or core can do at most. Not a measurement of the model."""
+
+    ms: float = Field(description="of one image; the network alone, without decoding")
+    share: float = Field(description="bound / measured time of the network, 0..1")
+    by: str = Field(description="compute or bandwidth: what bounds most of it")
+    bandwidth_share: float = Field(description="of the bound, 0..1, in layers that the bandwidth bounds")
+    peaks: str = Field(description="what it was computed from")
+    layers: list[LayerAgainstBound] = Field([], description="those that lose most, of one inference")
+
+
 class PaperResult(_Strict):
     """The paper's figure for this network. Not measured here."""
 
@@ -150,6 +170,7 @@ class ModelResult(_Strict):
     memory_mb: MemoryMb | None = None
     int8_share: float | None = None  # of the multiply-accumulates, 0..1
     energy: Energy | None = None
+    bound: LowerBound | None = None
     paper: PaperResult | None = None
     stable: bool
     reasons: list[str] = []

@@ -109,6 +109,12 @@ def bench(
         bool,
         typer.Option("--memory/--no-memory", help="Peak memory, each model in its own process."),
     ] = True,
+    bound: Annotated[
+        bool,
+        typer.Option(
+            "--bound", help="Also each network's share of its lower bound here, and what loses most."
+        ),
+    ] = False,
     baseline: Annotated[
         Path | None,
         typer.Option(
@@ -179,6 +185,8 @@ def bench(
 
       samkr-edge bench fp32.engine int8.engine --cuda-graph --power --require-stable
 
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --bound   # how far is each from what this core can do?
+
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
     target = None if out is None else results_path(out)
@@ -226,6 +234,7 @@ def bench(
         batch=1 if mode is not Mode.offline else batch or _DEFAULT_BATCH,
         power=power,
         memory=memory,
+        bound=bound,
         samples=samples,
         max_drop=max_drop,
         anyway=anyway,

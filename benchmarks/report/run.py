@@ -17,6 +17,7 @@ from benchmarks.judge.wording import (
     with_interval,
 )
 from benchmarks.paper import beside_the_paper
+from benchmarks.report.bounds import bounds_part
 from benchmarks.report.facts import facts, facts_line, flat
 from benchmarks.report.pictures import Budget, pictures
 from benchmarks.report.svg import mark_icon
@@ -81,6 +82,7 @@ def run_part(number: int, results: Results, folder: Path, budget: Budget, name: 
         "beside_paper": beside_the_paper(results),
         "ap_label": results.ap_label,
         "pictures": pictures(number, results, folder, labels, budget),
+        "bounds": bounds_part(results, labels),
         "accuracy": _accuracy_table(results, labels),
         "conditions": conditions(results),
         "facts": facts(results),

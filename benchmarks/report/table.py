@@ -40,6 +40,7 @@ def render(results: Results) -> RenderableType:
         table.add_row(*_cells(model, results), style="bold" if model.name == results.recommended else None)
     lines: list[RenderableType] = [table, Text(""), Text(results.verdict, style="bold")]
     lines += [Text(note, style="yellow") for note in results.notes]
+    lines += [Text(line) for line in bound_lines(results)]
     if results.stability_fix:
         lines.append(Text(f"for stable times: {results.stability_fix}", style="yellow"))
     lines.append(Text(conditions(results), style="dim"))
@@ -115,6 +116,8 @@ def extras(results: Results) -> list[Extra]:
         columns.append(Extra("in+network+out ms", _on_device))
     if any(m.int8_share for m in models):
         columns.append(Extra("INT8", lambda m: "" if m.int8_share is None else f"{m.int8_share:.0%}"))
+    if any(m.bound for m in models):
+        columns.append(Extra("of bound", lambda m: "" if m.bound is None else f"{m.bound.share:.0%}"))
     if any(m.memory_mb for m in models):
         cards = any(m.memory_mb.gpu is not None and not m.memory_mb.shared for m in models if m.memory_mb)
         columns.append(Extra("peak host+GPU MB" if cards else "peak MB", _memory))
@@ -123,6 +126,26 @@ def extras(results: Results) -> list[Extra]:
             Extra("mJ", lambda m: "" if m.energy is None else f"{m.energy.millijoules_per_frame:.1f}")
         )
     return columns
+
+
+def bound_lines(results: Results) -> list[str]:
+    """Each network's lower bound, a bound and no measurement, and the layers that lose most against theirs."""
+    lines = []
+    for model in results.models:
+        if model.bound is None:
+            continue
+        least = model.bound
+        lines += [
+            "",
+            f"{model.name}: the network at {least.share:.0%} of its bound, {least.ms:.2f} ms at least by {least.by}; "
+            f"{least.peaks}",
+        ]
+        width = max((len(layer.module) for layer in least.layers), default=0)
+        lines += [
+            f"  {layer.module:<{width}}  {layer.ms:.3f} ms, bound {layer.bound_ms:.3f}"
+            for layer in least.layers
+        ]
+    return lines
 
 
 def _memory(model: ModelResult) -> str:

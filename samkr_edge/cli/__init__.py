@@ -136,7 +136,7 @@ COMMANDS: dict[str, Command] = {
         "train",
         goes_on=True,
     ),
-    "targets": Command("samkr_edge.cli.targets:targets", "List the device profiles.", LOOK),
+    "targets": Command("samkr_edge.cli.targets:targets", "List the device profiles.", LOOK, "build"),
     "inspect": Command(
         "samkr_edge.cli.inspect:inspect",
         "Show what is inside a model, and what keeps it from being fast.",

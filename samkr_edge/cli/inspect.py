@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 def inspect(
     model: Annotated[Path, typer.Argument(help="An exported ONNX, a built model, an engine or a bundle.")],
     profile: Annotated[
-        bool, typer.Option("--profile", help="For an engine, on its device: time every layer first.")
+        bool,
+        typer.Option(
+            "--profile", help="Time every layer here, beside its lower bound on this device or CPU."
+        ),
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 if anything was found.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What is inside a model, how much of it is INT8, and what keeps it from being fast.
 
-    Every finding names the line of a quantization policy that would fix it.
+    Every finding names the line of a quantization policy that would fix it. With --profile, also how close the network
+    comes to the lower bound of its time here, by what the device or core can do at most, and the layers that lose most.
 
     Examples:
 
@@ -38,11 +42,13 @@ def inspect(
       samkr-edge inspect qat.cpu.onnx --json
 
       samkr-edge inspect pose.engine --profile   # share of time in INT8, and in conversions
+
+      samkr-edge inspect qat.cpu.onnx --profile   # the layers that lose most against their bound
     """
-    if profile and model.suffix != ".engine":
+    if profile and model.suffix == ".samkr":
         raise SamkrError(
             "SE-U04",
-            f"{model.name} is not a TensorRT engine, so it has no layers to time one by one",
+            f"{model.name} is a bundle, so it has no layers to time one by one",
             fix=f"samkr-edge bench {quoted(model)}",
         )
     found: tuple[Finding, ...] = ()
@@ -57,7 +63,7 @@ def inspect(
     else:
         from samkr_edge.cli.inspect_onnx import inspect_onnx
 
-        found = inspect_onnx(model, as_json)
+        found = inspect_onnx(model, profile, as_json)
     if strict and found:
         _fail(model, found, as_json)
 

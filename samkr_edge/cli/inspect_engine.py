@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from samkr_edge.builder.inspect.engine import EngineReport
     from samkr_edge.builder.inspect.finding import Finding
     from samkr_edge.passport import Passport
+    from samkr_edge.roofline.against_bound import AgainstBound
 
 _MODULES_SHOWN = 4
 
@@ -24,9 +25,11 @@ def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding,
         profile_engine,
         profile_of_engine,
     )
+    from samkr_edge.cli.bound_lines import measured_lines
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import behind
     from samkr_edge.passport import passport_path, read_passport
+    from samkr_edge.roofline.against_bound import AgainstBound
 
     profile: str | None
     if measure:
@@ -35,16 +38,41 @@ def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding,
         layers, (profile, untimed) = layers_of_engine(engine), profile_of_engine(engine)
     report = inspect_layers(layers, profile)
     passport = read_passport(engine) if passport_path(behind(engine)).is_file() else None
+    measured = None if profile is None else _against_bounds(report, passport, here=measure)
     emit(
         {
             "path": str(engine),
             "passport": passport.model_dump(mode="json") if passport else None,
+            "bound": measured.to_dict() if isinstance(measured, AgainstBound) else None,
             **report.to_dict(),
         },
-        "\n".join([str(engine), *_passport_lines(passport), *render(report, untimed)]),
+        "\n".join(
+            [
+                str(engine),
+                *_passport_lines(passport),
+                *render(report, untimed),
+                *(measured_lines(measured) if measured is not None else []),
+            ]
+        ),
         as_json,
     )
     return report.findings
+
+
+def _against_bounds(report: EngineReport, passport: Passport | None, *, here: bool) -> AgainstBound | str:
+    """The timed layers beside their bounds: on this device in its power mode if they ran ``here``, else on the target
+    that the engine was built for, at its highest clocks; or why there are no bounds.
+    """
+    from samkr_edge.machine.device import running_device, target_of
+    from samkr_edge.roofline.against_bound import measure_engine
+    from targets.profile import BrokenProfile, UnknownTarget, load_target
+
+    device = running_device() if here else None
+    try:
+        target = target_of(device) if device else load_target(passport.target if passport else "")
+    except (BrokenProfile, UnknownTarget):
+        return "the engine's target is unknown"
+    return measure_engine(report.layers, target, device)
 
 
 def inspect_bundle(path: Path, as_json: bool) -> None:

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 
-def inspect_onnx(model: Path, as_json: bool) -> tuple[Finding, ...]:
+def inspect_onnx(model: Path, profile: bool, as_json: bool) -> tuple[Finding, ...]:
     """Card, share of INT8, passport, and what keeps INT8 from being fast; returns the findings.
+
+    ``profile`` also times the layers on this CPU.
 
     Raises:
         SamkrError: SE-A21, SE-A27, SE-B87 no ONNX file of ours; of a built one what `preflight` refuses.
     """
     from samkr_edge.builder.cpu.build import parse_onnx
     from samkr_edge.builder.inspect.lint import lint
+    from samkr_edge.cli.bound_lines import measured_lines
     from samkr_edge.cli.console import emit
     from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY
     from samkr_edge.onnx_graph.foreign import refused_by
@@ -33,6 +36,7 @@ def inspect_onnx(model: Path, as_json: bool) -> tuple[Finding, ...]:
     from samkr_edge.onnx_graph.onnx_reading import decoded, read_bytes
     from samkr_edge.passport import is_built
     from samkr_edge.preflight import preflight
+    from samkr_edge.roofline.against_bound import AgainstBound, measure_on_cpu
 
     data = read_bytes(model)
     graph = decoded(data, model)
@@ -56,11 +60,14 @@ def inspect_onnx(model: Path, as_json: bool) -> tuple[Finding, ...]:
         lines.append(
             f"  passport   target {passport.target}, built {passport.created} with {passport.versions}"
         )
+    measured = measure_on_cpu(data, graph, card) if profile else None
+    lines += [] if measured is None else measured_lines(measured)
     payload: dict[str, Any] = {
         "card": card.to_dict(),
         "passport": passport.model_dump(mode="json") if passport else None,
         "probe": pictures,
         "refused": refused,
+        "bound": measured.to_dict() if isinstance(measured, AgainstBound) else None,
         **found.to_dict(),
     }
     emit(payload, _with_table(lines, found, card.quantized), as_json)

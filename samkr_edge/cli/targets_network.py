@@ -69,21 +69,21 @@ def _work(
     raise unknown_network(
         network,
         network_names(),
-        fix=f"samkr-edge targets --network {network_names()[0]}   # or an exported MODEL.onnx",
+        fix="samkr-edge targets --network samkr_w32   # or an exported MODEL.onnx",
     )
 
 
 def _work_of_file(
     path: Path, size: tuple[int, int] | None, batch: int | None
 ) -> tuple[dict[str, GraphWork], bool, tuple[int, int, int]]:
+    from samkr_edge.builder.cpu.build import parse_onnx
     from samkr_edge.onnx_graph.onnx_card import card_of
-    from samkr_edge.onnx_graph.onnx_package import load_checked
     from samkr_edge.onnx_graph.onnx_reading import decoded, read_bytes
     from samkr_edge.roofline.onnx_work import work_of_model
 
     data = read_bytes(path)
     model = decoded(data, path)
-    work, shape = work_of_model(load_checked(data), card_of(model, path).precision, size, batch)
+    work, shape = work_of_model(parse_onnx(data, path), card_of(model, path).precision, size, batch)
     return work, any(node.op_type == "GridSample" for node in model.nodes), shape
 
 

@@ -75,7 +75,7 @@ class _Moves:
             int8 = id(node) in self._int8
             layers.append(
                 LayerWork(
-                    module_of(node.name),
+                    self._module(node),
                     self._format if int8 else self._floats,
                     self._macs[id(node)] or 0,
                     sum(self._bytes(name) for name in reads[place]),
@@ -108,7 +108,7 @@ class _Moves:
         for node in self._graph.nodes:
             owner = self._owner(node.output[0])
             if owner >= 0:
-                module = module_of(self._graph.nodes[owner].name)
+                module = self._module(self._graph.nodes[owner])
                 fused |= dict.fromkeys((node.name, *node.output), module)
         return fused
 
@@ -130,6 +130,25 @@ class _Moves:
 
     def _is_product(self, node: Any) -> bool:
         return self._macs[id(node)] != 0
+
+    def _module(self, node: Any) -> str:
+        """The network's module that a product belongs to: by its name, or, of one that a build added, by the next name
+        behind it; the kind of its operation if there is none.
+        """
+        return str(self._once("module", node.output[0], lambda _: self._find_module(node)))
+
+    def _find_module(self, node: Any) -> str:
+        waiting, seen = [node], set()
+        while waiting:
+            current = waiting.pop(0)
+            if id(current) in seen:
+                continue
+            seen.add(id(current))
+            named = next((name for name in (current.name, *current.output) if "/" in name), None)
+            if named is not None:
+                return module_of(named)
+            waiting += [reader for name in current.output for reader in self._graph.consumers[name]]
+        return str(node.op_type)
 
     def _computed(self, node: Any) -> list[str]:
         return [name for name in node.input if name and not self._constant(name)]

@@ -143,8 +143,9 @@ def requantizes(layer: Layer) -> bool:
 
 def moved(layer: Layer) -> int:
     """Bytes of activations that a kernel reads and writes; for one image if the batch is open."""
-    return sum(_bytes(tensor) for tensor in (*layer.inputs, *layer.outputs))
+    return sum(bytes_of(tensor) for tensor in (*layer.inputs, *layer.outputs))
 
 
-def _bytes(tensor: LayerTensor) -> int:
+def bytes_of(tensor: LayerTensor) -> int:
+    """Bytes of a tensor of any shape in its real type; of one image if the batch is open."""
     return int(prod(abs(size) for size in tensor.shape) * _BYTES.get(tensor.dtype, 4))

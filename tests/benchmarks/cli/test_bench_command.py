@@ -419,3 +419,29 @@ def test_pictures_of_an_earlier_run_do_not_stay(
     assert (out / "samples" / "01.jpg").is_file()
     assert bench(*pair, "--rounds", 10, "--out", out) == 0
     assert not (out / "samples").exists()
+
+
+def test_a_network_is_compared_with_its_lower_bound_if_that_is_asked_for(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samkr_edge.roofline import cpu_peaks
+
+    monkeypatch.setattr(cpu_peaks, "_EACH", 0.01)
+    monkeypatch.setattr(cpu_peaks, "_COPIED", (2**18, 2**20, 2**22))
+    cpu_peaks.cpu_peaks.cache_clear()
+    assert bench(*pair, "--rounds", 3, "--bound", "--out", tmp_path, "--report") == 0
+    shown = capsys.readouterr().out
+    assert "of bound" in shown
+    assert "samkr_tiny FP32: the network at" in shown
+    for model in json.loads((tmp_path / "results.json").read_text())["models"]:
+        bound = model["bound"]
+        assert bound["share"] > 0
+        assert bound["ms"] == pytest.approx(bound["share"] * model["split_ms"]["network"])
+        assert {layer["module"] for layer in bound["layers"]} <= {"heatmap", "offset", *_KINDS}
+    assert "How far from what is possible here" in (tmp_path / "report.html").read_text()
+    assert bench(pair[0], "--rounds", 3, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["models"][0]["bound"] is None
+
+
+# Operations of the pair's networks, by ONNX Runtime's names.
+_KINDS = ("AveragePool", "Cast", "Conv", "FusedConv", "ReorderInput", "ReorderOutput", "Transpose")

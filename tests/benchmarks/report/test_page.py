@@ -16,7 +16,14 @@ from benchmarks.report.movement import compare
 from benchmarks.report.page import MAX_BYTES, write_report
 from benchmarks.report.pareto_plot import Box, Point, place_labels, scatter, text_width, ticks
 from benchmarks.sample_pictures import SampleImage, SamplePerson, Samples
-from benchmarks.schema import ModelResult, PaperResult, Results, write_results
+from benchmarks.schema import (
+    LayerAgainstBound,
+    LowerBound,
+    ModelResult,
+    PaperResult,
+    Results,
+    write_results,
+)
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose.skeleton import COCO17
 
@@ -294,3 +301,30 @@ def test_how_far_is_moved_goes_by_the_joints_that_are_there(
 def test_samples_are_spread_over_the_whole_sequence() -> None:
     assert evenly_spaced(range(100), 4) == [12, 37, 62, 87]
     assert evenly_spaced(range(3), 4) == [0, 1, 2]
+
+
+def test_a_bound_is_drawn_inside_the_measured_time_and_is_called_a_bound(
+    three_models: list[ModelResult], run_of: RunMaker, tmp_path: Path
+) -> None:
+    layer = LayerAgainstBound(module="head.conv<1>", ms=2.0, bound_ms=0.5, by="compute")
+    bounds = [
+        LowerBound(
+            ms=11.45, share=0.5, by="compute", bandwidth_share=0.1, peaks="INT8 218 GMAC/s", layers=[layer]
+        ),
+        LowerBound(ms=5.6, share=0.5, by="bandwidth", bandwidth_share=0.9, peaks="INT8 218 GMAC/s"),
+        None,
+    ]
+    models = [m.model_copy(update={"bound": b}) for m, b in zip(three_models, bounds, strict=True)]
+    write_results(tmp_path / "results.json", run_of(models))
+    write_report([tmp_path / "results.json"], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    parse(page)
+    assert page.count("measured 22.9 ms") == page.count("bound 11.4 ms, measured 22.9 ms") == 1
+    assert 'style="width:50.00%" title="bound 11.4 ms"' in page
+    assert 'style="width:24.45%" title="bound 5.60 ms"' in page
+    assert "head.conv&lt;1&gt;" in page
+    assert "computed, not measured" in page
+
+
+def test_a_page_without_bounds_has_no_part_for_them(page: str) -> None:
+    assert "How far from what is possible" not in page

@@ -95,6 +95,26 @@ def test_inspect_times_the_layers_and_keeps_the_profile_for_this_engine_only(
     assert "belongs to another engine" in " ".join(capsys.readouterr().out.split())
 
 
+def test_an_engines_layers_stand_beside_the_bounds_of_the_device_that_it_runs_on(
+    trt: FakeTensorRT, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trt.layers_json = LAYERS.read_text()
+    names = [layer["Name"] for layer in json.loads(trt.layers_json)["Layers"]]
+    trt.layer_times = dict.fromkeys(names, 0.5)
+    assert run(["inspect", str(engine), "--profile", "--json"]) == 0
+    bound = printed(capsys)["bound"]
+    assert isinstance(bound, dict)
+    assert 0 < bound["bound_ms"] < 0.5 * len(names)
+    assert sum(layer["ms"] for layer in bound["layers"]) == pytest.approx(0.5 * len(names))
+    assert all(layer["bound_ms"] < layer["ms"] for layer in bound["layers"])
+    assert run(["inspect", str(engine), "--profile"]) == 0
+    assert "of its bound" in capsys.readouterr().out
+    assert run(["bench", str(engine), "--rounds", "3", "--no-memory", "--bound", "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out.splitlines()[-1])["models"]
+    assert model["bound"]["ms"] == pytest.approx(bound["bound_ms"])
+    assert model["bound"]["peaks"] == bound["peaks"]
+
+
 def test_the_readmes_road_from_a_bundle_to_numbers(
     trt: FakeTensorRT,
     int8_onnx: Path,

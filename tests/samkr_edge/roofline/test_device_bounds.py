@@ -91,6 +91,15 @@ def test_the_command_prints_bounds_and_calls_them_that(capsys: pytest.CaptureFix
     assert card["bound_ms"] == pytest.approx(45.7 * (0.96 / 330.5 + 0.04 / 165.25), rel=0.02)
 
 
+def test_the_page_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs/bounds.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- bounds-table -->\n```\n")[2].partition("\n```\n")[0].splitlines()
+    assert run(["targets", "jetson-orin-nano", "--network", "samkr_w32"]) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert shown == printed[: len(shown)]
+    assert len(shown) > 15
+
+
 def test_more_images_and_pixels_take_longer(capsys: pytest.CaptureFixture[str]) -> None:
     found = []
     for words in (["--size", "128x128"], ["--size", "256x128", "--batch", "2"]):

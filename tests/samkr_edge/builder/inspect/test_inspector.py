@@ -187,7 +187,7 @@ def test_the_command_reads_the_files_beside_an_engine(
     assert "SE-Q84" in shown
     assert "backbone.layer1.0.conv2: 1 float convolution" in shown
     assert shown.splitlines()[-1].startswith(f"fix: samkr-edge inspect {engine}   # ")
-    assert run(["inspect", str(tmp_path / "x.onnx"), "--profile"]) == 2
+    assert run(["inspect", str(tmp_path / "x.samkr"), "--profile"]) == 2
     assert "SE-U04" in capsys.readouterr().err
 
 
