@@ -18,6 +18,7 @@ from benchmarks.host import gpu_day_prepare as PREPARE
 from benchmarks.host import gpu_day_run as RUN
 from benchmarks.host import gpu_day_steps as PLAN
 from benchmarks.host import gpu_day_summary as SUMMARY
+from samkr_edge.cli import run
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "host" / "gpu_day.py"
 # Appends its last word to WORK/ran, and does what the word before says.
@@ -178,8 +179,14 @@ def test_the_steps_fit_together() -> None:
         assert one.result is None or one.result in told or folder
 
 
-def test_what_a_step_runs_exists_and_has_its_options() -> None:
-    """Every script and every command of the program, asked for its help once."""
+def test_what_a_step_runs_exists_and_has_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every script and every command of the program, asked for its help once: a script in a process of its own.
+
+    That the program starts as a process like these is in tests/contracts/test_hostile_folder.py.
+    """
+    monkeypatch.setenv("COLUMNS", "200")
     asked: dict[tuple[str, ...], set[str]] = {}
     for one in PLAN.steps():
         program, *words = one.command
@@ -196,15 +203,20 @@ def test_what_a_step_runs_exists_and_has_its_options() -> None:
         "export",
         "synth",
     }
-    for head, options in asked.items():
-        shown = subprocess.run(
-            [sys.executable, *head, "--help"],
-            capture_output=True,
-            text=True,
-            env={"COLUMNS": "200", "PATH": ""},
-        )
-        assert shown.returncode == 0, (head, shown.stderr)
-        assert all(option in shown.stdout for option in options), (head, options)
+    for (program, name, *words), options in asked.items():
+        if name == "samkr_edge":
+            assert run([*words, "--help"]) == 0
+            shown = capsys.readouterr().out
+        else:
+            done = subprocess.run(
+                [sys.executable, program, name, *words, "--help"],
+                capture_output=True,
+                text=True,
+                env={"COLUMNS": "200", "PATH": ""},
+            )
+            assert done.returncode == 0, (name, done.stderr)
+            shown = done.stdout
+        assert all(option in shown for option in options), (name, words, options)
 
 
 def done(**result: Any) -> dict[str, Any]:
