@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -195,10 +196,20 @@ def engines() -> Iterator[str]:
     speed = kept("cpu_build_w32")["int8_speedup_over"]
     for than, text in (
         ("ort_fp32", "{} as fast {} as the exported"),
-        ("openvino_nncf_int8", "{} {} as fast as OpenVINO"),
+        ("openvino_bf16", "{} {} as fast as OpenVINO in bfloat16"),
+        ("openvino_nncf_int8", "{} {} as fast as its INT8 by NNCF"),
     ):
         of = speed[than]
         yield text.format(f"{of['wall']:.2f}×", f"[{of['wall_p10']:.2f}, {of['wall_p90']:.2f}]")
+    rounds = kept("cpu_build_dekr_w32")["round_ms"]
+    for than, text in (
+        ("ort_fp32", "{} as fast {} as the exported FP32 model of DEKR"),
+        ("ort_int8_built", "{} {} as fast as its INT8 with whole maps"),
+        ("openvino_bf16", "{} {} as fast as OpenVINO in bfloat16"),
+    ):
+        ratios = [one[than]["wall"] / one["ort_int8_centers"]["wall"] for one in rounds]
+        low, median, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+        yield text.format(f"{median:.2f}×", f"[{low:.2f}, {high:.2f}]")
 
 
 def grouping() -> Iterator[str]:
