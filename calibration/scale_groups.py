@@ -7,7 +7,6 @@ up-samplings, which no runtime computes in INT8, and one quantizer follows it.
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -22,13 +21,12 @@ Readers = dict[str, list[tuple[str, int]]]
 
 
 def trace_readers(folded: nn.Module, assignments: Sequence[Assignment]) -> Readers:
-    """Which module reads which tensor, by one pass on the meta device; the input size does not matter.
+    """Which module reads which tensor, by one pass over a small image; the input size does not matter.
 
     Args:
         folded: the float network with its batch norms folded.
         assignments: names and operations of the modules to look at.
     """
-    network = copy.deepcopy(folded).to("meta")
     readers: Readers = {}
     alive: list[Tensor] = []  # an id is unique among living objects only
 
@@ -44,10 +42,17 @@ def trace_readers(folded: nn.Module, assignments: Sequence[Assignment]) -> Reade
 
         return before
 
-    for assignment in assignments:
-        network.get_submodule(assignment.module).register_forward_pre_hook(watch(assignment))
-    with torch.no_grad():
-        network(torch.empty(1, 3, 64, 64, device="meta"))
+    handles = [
+        folded.get_submodule(assignment.module).register_forward_pre_hook(watch(assignment))
+        for assignment in assignments
+    ]
+    try:
+        # Computed, since the meta device needs a copy of the network and many times as long for its shapes.
+        with torch.no_grad():
+            folded(torch.zeros(1, 3, 64, 64, device=next(folded.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
     return readers
 
 

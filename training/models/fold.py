@@ -6,7 +6,7 @@ import copy
 from itertools import pairwise
 
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from training.models.pose_net import PoseNet
 from training.models.subpixel import Interleave, is_subpixel, subpixel
@@ -40,7 +40,11 @@ def fold_batch_norms(network: PoseNet) -> PoseNet:
             pairs += [pair for pair in pairwise(names) if _is_pair(module, pair)]
         for conv_name, bn_name in pairs:
             conv, norm = getattr(module, conv_name), getattr(module, bn_name)
-            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d)))
+            # Not fuse_conv_bn_eval, which copies a convolution that is our own already: as long again as all the rest.
+            weights = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                *weights, norm.eps, norm.weight, norm.bias, isinstance(conv, nn.ConvTranspose2d)
+            )
             setattr(module, bn_name, nn.Identity())
     left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
     if left:
