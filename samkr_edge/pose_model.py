@@ -122,7 +122,7 @@ class PoseModel:
                 evaluation needs.
 
         Raises:
-            ValueError: not such an image, or the model is closed.
+            ValueError: not such an image or threshold, or the model is closed.
         """
         return self._chosen(self.timed(image)[0], threshold)
 
@@ -139,7 +139,11 @@ class PoseModel:
     def _chosen(self, poses: Poses, threshold: Threshold) -> Poses:
         if threshold is None:
             return poses
-        return poses.above(self.card.sure_person if threshold == "sure" else threshold)
+        if threshold == "sure":
+            return poses.above(self.card.sure_person)
+        if isinstance(threshold, str) or np.isnan(threshold):
+            raise ValueError(f'expected a least score, "sure" or None, found {threshold!r}')
+        return poses.above(threshold)
 
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
         """All candidates in an image (H, W, 3), and the time of each stage by a monotonic clock."""

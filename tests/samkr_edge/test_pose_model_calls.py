@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -96,6 +97,14 @@ def test_what_is_no_rgb_image_is_refused_by_name(pose: PoseModel, image: np.ndar
     for call in (pose, pose.timed, lambda image: pose.batch([image])):
         with pytest.raises(ValueError, match=rf"uint8 \(H, W, 3\).*found .*{found}"):
             call(image)
+
+
+@pytest.mark.parametrize("threshold", ["Sure", "0.3", float("nan")])
+def test_what_is_no_least_score_is_refused_by_name(pose: PoseModel, threshold: Any) -> None:
+    image = rgb(dots((30, 40)))
+    for call in (lambda: pose(image, threshold), lambda: pose.batch([image], threshold)):
+        with pytest.raises(ValueError, match=f"expected a least score, .*found {threshold!r}"):
+            call()
 
 
 @pytest.mark.parametrize("images", [None, 3, "a.jpg"])
