@@ -33,6 +33,8 @@ from samkr_edge.printable import counted
 
 # The input with the coordinates of a sampling operation.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}
+# What coordinates are computed from: in a build that samples at centres alone also products, and the centres' places.
+_GRIDS_BEGIN = ("Conv", "MatMul", "TopK", *_COORDINATES)
 # Steps of a channel's largest weight, of 127 possible: three bits are left.
 FEWEST_STEPS = 8
 # From opset 20 on, GridSample's modes have other names, and TensorRT treats unknown ones as `nearest`.
@@ -121,7 +123,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
 
 
 def _above(graph: Graph, tensor: str, stop: Iterable[str]) -> Iterator[Any]:
-    """Nodes after a tensor, up to and including those of the kinds in ``stop``."""
+    """Nodes that a tensor is made by, up to and including those of the kinds in ``stop``."""
     stops, seen, waiting = set(stop), set(), [tensor]
     while waiting:
         node = graph.producer.get(waiting.pop())
@@ -141,7 +143,7 @@ def _grids(graph: Graph) -> Iterator[tuple[Any, str]]:
 
 
 def _on_the_way_to_a_grid(graph: Graph) -> set[int]:
-    return {id(node) for _, grid in _grids(graph) for node in _above(graph, grid, ("Conv",))}
+    return {id(node) for _, grid in _grids(graph) for node in _above(graph, grid, _GRIDS_BEGIN)}
 
 
 def _weight_scales(graph: Graph, int8: set[int]) -> list[int]:
@@ -231,7 +233,7 @@ def _quantized_grids(graph: Graph, int8: set[int], form: str) -> Iterator[Findin
     for node, grid in _grids(graph):
         guilty = [
             above
-            for above in _above(graph, grid, ("Conv", "QuantizeLinear"))
+            for above in _above(graph, grid, (*_GRIDS_BEGIN, "QuantizeLinear"))
             if above.op_type == "QuantizeLinear" or (above.op_type == "Conv" and id(above) in int8)
         ]
         if guilty:

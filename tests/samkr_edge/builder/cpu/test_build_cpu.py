@@ -13,9 +13,11 @@ import pytest
 from samkr_edge.builder.cpu import adaptive_places
 from samkr_edge.builder.cpu import build as builder
 from samkr_edge.builder.cpu.build import build_cpu
+from samkr_edge.builder.inspect.lint import lint
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph import onnx_reading
+from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.passport import passport_path
 from samkr_edge.pose_model import load_model
 from samkr_edge.preflight import preflight
@@ -88,6 +90,18 @@ def test_offsets_that_a_graph_reads_at_centres_are_computed_there_alone(
         strict=True,
     ):
         np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_inspect_finds_nothing_in_an_int8_build_with_offsets_at_centres_alone(
+    int8_network: Any, exported: Any, tmp_path: Path
+) -> None:
+    from training.without_attention import without_attention
+
+    exported.export(without_attention(int8_network), tmp_path / "a.onnx", precision="int8", decode="graph")
+    result = build_cpu(tmp_path / "a.onnx", tmp_path / "a.cpu.onnx")
+    assert result.passport.settings["blocks_at_centers"] == 1
+    assert result.passport.settings["absorbed_relus"] > 0
+    assert lint(Graph(onnx.load(result.path)), built=True).findings == ()
 
 
 def test_offsets_at_centres_that_are_none_of_the_maps_are_found(
