@@ -47,6 +47,7 @@ def with_interval(figures: list[float], digits: int = 2) -> str:
 def readme() -> Iterator[str]:
     fp32, int8 = (round(model["latency"]["p50_ms"]) for model in kept("w32")["models"])
     yield f"{int8} ms in INT8 against {fp32} ms in FP32"
+    yield f"DEKR's in {kept('cpu_build_dekr_w32')['median_wall_ms']['ort_int8_centers']:.0f} ms"
     yield from family()
 
 
