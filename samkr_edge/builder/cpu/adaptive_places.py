@@ -22,6 +22,9 @@ _STEPS = np.array([-1.0, 0.0, 1.0], np.float32)
 # y and x of the taps of a plain 3x3 convolution, (9, 1), row-major.
 _TAPS_Y, _TAPS_X = np.repeat(_STEPS, 3)[:, None], np.tile(_STEPS, 3)[:, None]
 
+# Axes, as operations take them.
+_TWO, _THREE = np.array([2], np.int64), np.array([3], np.int64)
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -96,7 +99,7 @@ class WholeMap:
             do("Add", do("Mul", place, np.float32(2 / size)), np.float32(1 / size - 1))
             for place, size in ((places.x, shape.columns), (places.y, shape.rows))
         ]
-        grid = [do("Unsqueeze", each, np.array([3], np.int64)) for each in grid]
+        grid = [do("Unsqueeze", each, _THREE) for each in grid]
         both = do("Expand", do("Concat", *grid, axis=3), np.array([1, shape.branches, 1, 1], np.int64))
         many = shape.batch * shape.branches
         found = do(
@@ -145,7 +148,7 @@ class BlockAtPlaces:
         taps = self._source.sample(self._each_tap(places.y, moves_y, places.x, moves_x, count))
         own = do("Gather", self._by_tap(near, count), np.int64(TAPS // 2), axis=3)
         values = do("Relu", do("Add", self._multiplied(self._kernel, taps, count), own))
-        return do("Mul", values, do("Unsqueeze", self._inside(places), np.array([2], np.int64)))
+        return do("Mul", values, do("Unsqueeze", self._inside(places), _TWO))
 
     def sample(self, places: Places) -> str:
         do, shape = self._do, self._shape
@@ -165,7 +168,7 @@ class BlockAtPlaces:
         weight = do(
             "Unsqueeze", do.reshaped(do("Concat", *weights, axis=2), shape.batch, -1, 4, places.count), _TWO
         )
-        return do("ReduceSum", do("Mul", values, weight), np.array([3], np.int64), keepdims=0)
+        return do("ReduceSum", do("Mul", values, weight), _THREE, keepdims=0)
 
     def _each_tap(
         self, y: str, moves_y: str | np.ndarray, x: str, moves_x: str | np.ndarray, count: int
@@ -197,9 +200,6 @@ class BlockAtPlaces:
             do("Equal", each, do("Clip", each, np.float32(0), np.float32(size - 1))) for each, size in ends
         ]
         return do("Cast", do("And", *held), to=1)
-
-
-_TWO = np.array([2], np.int64)
 
 
 def _as_moves(weight: np.ndarray, bias: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray]:

@@ -125,10 +125,13 @@ class _Block:
 
 
 def _worthwhile(graph: Graph, end: _End) -> list[_Block]:
-    """The blocks that are cheaper at the places where they are read than everywhere, the last one first."""
+    """The blocks that are cheaper at the places where they are read than everywhere, the last one first.
+
+    Shapes are written as numbers, so none where the batch is open.
+    """
     found: list[_Block] = []
     tensor, places = end.features, end.people
-    while (block := _block(graph, tensor)) is not None:
+    while graph.batch and (block := _block(graph, tensor)) is not None:
         if _DEARER * places > block.shape.rows * block.shape.columns:
             break
         found.append(block)
