@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import random
 import statistics
 import sys
@@ -36,13 +35,13 @@ from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.onnx_graph.onnx_card import card_of
-from samkr_edge.onnx_graph.onnx_reading import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
+from samkr_edge.roofline.cpu_profile import fastest_kernels, profiled
 from samkr_edge.runtime.onnx_runtime import session_options
 
 # Over ONNX Runtime FP32: samkr_w32 at 512x512, one thread, a CPU with VNNI.
 TARGET_SPEEDUP = 2.5
 WARM_UP = 2
-PROFILED_RUNS = 4
 CALIBRATION_IMAGES = 8
 
 Runner = Callable[[np.ndarray], Any]
@@ -72,7 +71,7 @@ def main() -> None:
         size = card_of(read_onnx(models["ort_fp32"]), models["ort_fp32"]).input_size
         image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
         rounds = measure(contenders, image, arguments.rounds)
-        operations = {name: profile(path, image, arguments.threads) for name, path in models.items()}
+        operations = {name: profile(path, arguments.threads) for name, path in models.items()}
         results = summarise(arguments, models, rounds, operations)
     write_json(arguments.out, results)
     print(table(results))
@@ -183,28 +182,14 @@ def measure(
     return measured
 
 
-def profile(path: Path, image: np.ndarray, threads: int) -> list[dict[str, Any]]:
+def profile(path: Path, threads: int) -> list[dict[str, Any]]:
     """Operation, node count and milliseconds, slowest first; each node counts with its fastest run."""
-    onnxruntime = import_onnxruntime()
-
-    with tempfile.TemporaryDirectory() as folder:
-        options = session_options(threads)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for _ in range(PROFILED_RUNS):
-            session.run(None, {"image": image})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    fastest: dict[str, float] = {}
-    kinds: dict[str, str] = {}
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            name = event["name"].removesuffix("_kernel_time")
-            fastest[name] = min(fastest.get(name, float("inf")), event["dur"] / 1e3)
-            kinds[name] = event["args"]["op_name"]
+    data = path.read_bytes()
+    model = decode_onnx(data)
+    fastest = fastest_kernels(profiled(data, model, card_of(model, path), threads))
     totals: dict[str, list[float]] = defaultdict(list)
-    for name, milliseconds in fastest.items():
-        totals[kinds[name]].append(milliseconds)
+    for milliseconds, kind in fastest.values():
+        totals[kind].append(milliseconds)
     rows = [
         {"operation": op, "nodes": len(times), "ms": round(sum(times), 3)} for op, times in totals.items()
     ]

@@ -61,6 +61,17 @@ class Graph:
             for name in node.input:
                 self.consumers[name].append(node)
 
+    def made_by(self, tensor: str, *operations: str) -> list[Any] | None:
+        """Its maker, the maker of that one's first input, and so on, if they are these operations; else None."""
+        nodes = []
+        for operation in operations:
+            node = self.producer.get(tensor)
+            if node is None or node.op_type != operation:
+                return None
+            nodes.append(node)
+            tensor = node.input[0]
+        return nodes
+
     def makers(self, tensor: str, passing: Callable[[Any], bool]) -> Iterator[Any]:
         """The nodes that a tensor comes from, each once: its maker, and through ``passing`` nodes theirs."""
         seen, waiting = {tensor}, [tensor]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.pose.grouping_settings import GroupingSettings
-from samkr_edge.pose.peaks import find_peaks
+from samkr_edge.pose.response_peaks import peaks_among
 
 # The least value of a response; where more than this share of all pixels reaches it, the next.
 _FAINT, _FEW = (0.0125, 0.05), 1 / 8
@@ -60,7 +60,7 @@ def find_responses(heatmap: np.ndarray, tag: np.ndarray, settings: GroupingSetti
     for k, part in enumerate(map(slice, ends, ends[1:])):
         finer = enlarged_tags(tag[k], (h, w), fine).reshape(h * w, -1)
         finer.take(within[part], axis=0, out=tags[part], mode="clip")
-    peaks = find_peaks(heatmap, places, values, settings.joint_threshold)
+    peaks = peaks_among(heatmap, places, values, settings.joint_threshold)
     peaks = peaks[np.lexsort((-values[peaks], keypoints[peaks]))]
     first = np.searchsorted(keypoints[peaks], np.arange(count))
     peaks = peaks[np.arange(len(peaks)) - first[keypoints[peaks]] < settings.candidates]

@@ -56,16 +56,21 @@ def module_times(runs: Iterable[Iterable[Mapping[str, Any]]], fused: Mapping[str
         runs: as ``profiled`` gives them.
         fused: ``GraphWork.fused`` of the same model.
     """
+    times: dict[str, float] = defaultdict(float)
+    for name, (ms, kind) in fastest_kernels(runs).items():
+        times[fused.get(name) or fused.get(_SUFFIX.sub("", name)) or kind] += ms
+    return dict(times)
+
+
+def fastest_kernels(runs: Iterable[Iterable[Mapping[str, Any]]]) -> dict[str, tuple[float, str]]:
+    """By node, the milliseconds of its fastest kernel and the kind of its operation; ``runs`` as ``profiled`` gives."""
     best: dict[str, tuple[float, str]] = {}
     for run in runs:
         for event in run:
-            name, us = event["name"].removesuffix(_KERNEL), float(event["dur"])
-            if name not in best or us < best[name][0]:
-                best[name] = us, event["args"].get("op_name", "")
-    times: dict[str, float] = defaultdict(float)
-    for name, (us, kind) in best.items():
-        times[fused.get(name) or fused.get(_SUFFIX.sub("", name)) or kind] += us / 1e3
-    return dict(times)
+            name, ms = event["name"].removesuffix(_KERNEL), float(event["dur"]) / 1e3
+            if name not in best or ms < best[name][0]:
+                best[name] = ms, event["args"].get("op_name", "")
+    return best
 
 
 def _by_run(events: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -70,9 +70,9 @@ class _End:
 
 def _end_of_head(graph: Graph, gather: Any) -> _End | None:
     """The offset head that a GatherElements reads at the strongest centres; None where it is anything else."""
-    read = _back(graph, gather.input[1], "Reshape", "Add", "Unsqueeze", "TopK")
-    plain = _back(graph, gather.input[0], "Reshape", "Conv")
-    nodes = plain or _back(graph, gather.input[0], "Reshape", "Mul", "Conv")
+    read = graph.made_by(gather.input[1], "Reshape", "Add", "Unsqueeze", "TopK")
+    plain = graph.made_by(gather.input[0], "Reshape", "Conv")
+    nodes = plain or graph.made_by(gather.input[0], "Reshape", "Mul", "Conv")
     if read is None or nodes is None:
         return None
     offset, last = nodes[0].input[0], nodes[-1]
@@ -141,9 +141,9 @@ def _worthwhile(graph: Graph, end: _End) -> list[_Block]:
 
 def _block(graph: Graph, tensor: str) -> _Block | None:
     """The adaptive block that gives a tensor; None where it is anything else."""
-    total = _back(graph, tensor, "Relu", "Add")
+    total = graph.made_by(tensor, "Relu", "Add")
     for features, sampled in (total[1].input, total[1].input[::-1]) if total else ():
-        sampling = _back(graph, sampled, "Conv", "Reshape", "GridSample")
+        sampling = graph.made_by(sampled, "Conv", "Reshape", "GridSample")
         adaptive = adaptive_of(graph, sampling[-1]) if sampling else None
         if adaptive is None or adaptive[1].input[0] != features:
             continue
@@ -156,15 +156,3 @@ def _block(graph: Graph, tensor: str) -> _Block | None:
         shape = Shape(graph.batch, sizes["group"], arrays[2].shape[1], sizes["rows"], sizes["columns"])
         return _Block(features, shape, (arrays[0], arrays[1]), (arrays[2], arrays[3]))
     return None
-
-
-def _back(graph: Graph, tensor: str, *operations: str) -> list[Any] | None:
-    """The nodes that a tensor comes from, each by its first input, if they are these operations."""
-    nodes = []
-    for operation in operations:
-        node = graph.producer.get(tensor)
-        if node is None or node.op_type != operation:
-            return None
-        nodes.append(node)
-        tensor = node.input[0]
-    return nodes

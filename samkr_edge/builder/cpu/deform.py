@@ -145,8 +145,8 @@ def adaptive_of(graph: Graph, node: Any) -> tuple[Any, Any] | None:
     The latter is a node that is not in the graph, with inputs features (N, B*c, H, W), affine parameters
     (N, B*6, H, W), kernel (B*c, c, 3, 3) and bias, and with attributes group (B), rows (H) and columns (W).
     """
-    source = _produced_by(graph, node.input[0], "Reshape")
-    grid = _produced_by(graph, node.input[1], "Reshape")
+    source = graph.made_by(node.input[0], "Reshape")
+    grid = graph.made_by(node.input[1], "Reshape")
     affine = _affine_convolution(graph, node.input[1])
     stacked = [n for n in graph.consumers[node.output[0]] if n.op_type == "Reshape"]
     convolutions = graph.consumers[stacked[0].output[0]] if len(stacked) == 1 else []
@@ -159,11 +159,11 @@ def adaptive_of(graph: Graph, node: Any) -> tuple[Any, Any] | None:
     if weight is None or bias is None or weight.shape[2:] != (1, 1):
         return None
     channels = weight.shape[1] // TAPS
-    _, stacked_rows, columns, _ = (int(size) for size in graph.constants[grid.input[1]])
+    _, stacked_rows, columns, _ = (int(size) for size in graph.constants[grid[0].input[1]])
     kernel = graph.constant(weight.reshape(-1, channels, 3, 3), "adaptive_kernel")
     return convolution, graph.onnx.helper.make_node(
         _ADAPTIVE,
-        [source.input[0], affine.output[0], kernel, convolution.input[2]],
+        [source[0].input[0], affine.output[0], kernel, convolution.input[2]],
         list(convolution.output),
         name=convolution.name,
         group=weight.shape[0] // channels,
@@ -222,11 +222,6 @@ def _block(rows: int, blocks: int) -> tuple[list[int], int]:
         return [1, 1, 1, 1], 1
     spare = rows - rows // blocks
     return [0, 1, spare % 2, 1], (spare + 1) // 2
-
-
-def _produced_by(graph: Graph, tensor: str, op: str) -> Any | None:
-    node = graph.producer.get(tensor)
-    return node if node is not None and node.op_type == op else None
 
 
 def _affine_convolution(graph: Graph, grid: str) -> Any | None:

@@ -73,12 +73,18 @@ def test_predict_says_when_there_is_no_graph(
     assert json.loads(shown.out)["people"] == 1
 
 
-def test_inspect_times_the_layers_and_keeps_the_profile_for_this_engine_only(
-    trt: FakeTensorRT, engine: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def half_a_millisecond_each(trt: FakeTensorRT) -> list[str]:
+    """Names of the engine's layers, of which each will take so long."""
     trt.layers_json = LAYERS.read_text()
     names = [layer["Name"] for layer in json.loads(trt.layers_json)["Layers"]]
     trt.layer_times = dict.fromkeys(names, 0.5)
+    return names
+
+
+def test_inspect_times_the_layers_and_keeps_the_profile_for_this_engine_only(
+    trt: FakeTensorRT, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = half_a_millisecond_each(trt)
     assert run(["inspect", str(engine), "--profile", "--json"]) == 0
     measured = printed(capsys)["ms_by_precision"]
     assert isinstance(measured, dict)
@@ -98,9 +104,7 @@ def test_inspect_times_the_layers_and_keeps_the_profile_for_this_engine_only(
 def test_an_engines_layers_stand_beside_the_bounds_of_the_device_that_it_runs_on(
     trt: FakeTensorRT, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trt.layers_json = LAYERS.read_text()
-    names = [layer["Name"] for layer in json.loads(trt.layers_json)["Layers"]]
-    trt.layer_times = dict.fromkeys(names, 0.5)
+    names = half_a_millisecond_each(trt)
     assert run(["inspect", str(engine), "--profile", "--json"]) == 0
     bound = printed(capsys)["bound"]
     assert isinstance(bound, dict)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samkr_edge.pose.peaks import find_peaks
+from samkr_edge.pose.response_peaks import peaks_among
 
 
 def plainly(heatmap: np.ndarray, threshold: float) -> list[int]:
@@ -18,7 +18,7 @@ def plainly(heatmap: np.ndarray, threshold: float) -> list[int]:
 
 def found_in(heatmap: np.ndarray, level: float, threshold: float) -> list[int]:
     places = np.flatnonzero(heatmap.ravel() >= level)
-    peaks = find_peaks(heatmap, places, heatmap.ravel()[places], threshold)
+    peaks = peaks_among(heatmap, places, heatmap.ravel()[places], threshold)
     return places[peaks].tolist()
 
 

@@ -14,7 +14,7 @@ REACH = 2
 _MANY = 1 / 32
 
 
-def find_peaks(heatmap: np.ndarray, places: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
+def peaks_among(heatmap: np.ndarray, places: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
     """The peaks among the pixels that respond.
 
     Args:
